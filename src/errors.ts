@@ -1,0 +1,79 @@
+/** The one error class. Branch on `code`, never on text; `registry/error-reply.ts` maps each code to status and body. */
+
+export type ErrorCode =
+  // what the client asked for
+  | 'ROUTE_UNKNOWN' // no upstream is declared for this address
+  | 'ROUTE_CONFLICT' // ns and prefix, or two selectors, name different upstreams
+  | 'NAME_INVALID'
+  | 'TAG_INVALID'
+  | 'DIGEST_INVALID'
+  | 'RANGE_INVALID'
+  | 'PAGINATION_INVALID'
+  | 'UNSUPPORTED' // a write, or a method we do not serve
+  | 'BAD_REQUEST'
+  | 'DENIED_BY_RULE' // allow/deny of this gateway
+  // what the upstream answered: answers
+  | 'MANIFEST_UNKNOWN'
+  | 'BLOB_UNKNOWN'
+  | 'NAME_UNKNOWN'
+  | 'UPSTREAM_DENIED' // 401 after a fresh token, or 403
+  // what the upstream did not answer: a stale answer may stand in for each of these
+  | 'UPSTREAM_UNREACHABLE' // DNS, connect, TLS, timeout, reset
+  | 'UPSTREAM_ERROR' // 5xx or a status that fits no rule
+  | 'UPSTREAM_THROTTLED' // 429
+  | 'UPSTREAM_INVALID' // wrong digest, length, type, range: protocol or integrity violation
+  | 'CREDENTIALS_REJECTED' // the token server or registry refused our credentials
+  | 'REALM_REJECTED' // a challenge named a realm we do not trust
+  | 'ADDRESS_REFUSED' // the guarded dialer refused an address
+  | 'OFFLINE' // this upstream is configured `offline: true`
+  // ourselves
+  | 'OVERLOADED'
+  | 'STORE_FULL'
+  | 'STORE_FAILED'
+  | 'STORE_UNUSABLE' // at start: not writable, in use, another registry's bytes…
+  | 'CONFIG_INVALID'
+  | 'PORT_UNAVAILABLE'
+
+export interface GatewayErrorOptions {
+  readonly cause?: unknown
+  /** Milliseconds after which a new try makes sense. */
+  readonly retryAfterMs?: number
+}
+
+/** `message` says what was tried, on what, and what came back. It never holds a credential or a query string. */
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError'
+  readonly code: ErrorCode
+  readonly retryAfterMs: number | undefined
+
+  constructor(code: ErrorCode, message: string, options: GatewayErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.retryAfterMs = options.retryAfterMs
+  }
+}
+
+/** The code of `error` when it is ours. */
+export function codeOf(error: unknown): ErrorCode | undefined {
+  return error instanceof GatewayError ? error.code : undefined
+}
+
+const NON_ANSWERS: ReadonlySet<string> = new Set([
+  'UPSTREAM_UNREACHABLE',
+  'UPSTREAM_ERROR',
+  'UPSTREAM_THROTTLED',
+  'UPSTREAM_INVALID',
+  'CREDENTIALS_REJECTED',
+  'REALM_REJECTED',
+  'ADDRESS_REFUSED',
+  'OFFLINE',
+] satisfies ErrorCode[])
+
+/**
+ * Whether the upstream gave no answer at all, so that what we hold stays the best answer there is. A 404 is an answer;
+ * a timeout, a reset, a 429, a 5xx or a login page is not, and must never be told as "gone".
+ */
+export function isNonAnswer(error: unknown): boolean {
+  const code = codeOf(error)
+  return code !== undefined && NON_ANSWERS.has(code)
+}

@@ -1,0 +1,96 @@
+/**
+ * The store port: where bytes live. One `Store` is one namespace (one upstream's root) and knows nothing of others.
+ * What it holds under a final name was verified once, or came with a folder somebody else wrote: the ledger knows which.
+ */
+import type { ByteSource } from '../async/byte-source.ts'
+import type { Intervals } from '../async/intervals.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Manifest } from '../oci/manifest.ts'
+import type { Tag } from '../oci/reference.ts'
+import type { Repository } from '../oci/repository.ts'
+
+/** `blob` links stand under `_layers`, `manifest` links under `_manifests/revisions`. */
+export type LinkKind = 'blob' | 'manifest'
+/** `revoked`: the upstream took the right back; the bytes stay. */
+export type LinkState = 'linked' | 'revoked' | 'absent'
+
+/** What identifies the stored file, so that a later change by somebody else shows. */
+export interface FileStamp {
+  readonly size: number
+  readonly mtimeMs: number
+}
+
+/** A blob open for reading: survives its deletion. */
+export interface StoredBlob extends ByteSource {
+  readonly digest: Digest
+  readonly stamp: FileStamp
+}
+
+export interface Store {
+  /** Opens a blob's bytes; undefined when they are not here. No proof of any right to them: see {@link readLink}. */
+  openBlob(digest: Digest): Promise<StoredBlob | undefined>
+  /** Size and time of a blob's file without opening it; undefined when it is not here. */
+  statBlob(digest: Digest): Promise<FileStamp | undefined>
+
+  readLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<LinkState>
+  /** Records that `repository` may serve `digest`. The bytes must be here. Idempotent; lifts a revocation. */
+  writeLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<void>
+
+  /** Reads a manifest's bytes and type whatever repository has it; undefined when absent. The caller checks the hash. */
+  readManifest(digest: Digest): Promise<Manifest | undefined>
+  /** Stores a verified manifest and links it to `repository`: bytes, type, then link. Returns the file's stamp. */
+  writeManifest(repository: Repository, manifest: Manifest): Promise<FileStamp>
+
+  readTag(repository: Repository, tag: Tag): Promise<Digest | undefined>
+  /** Points `tag` at a manifest that is linked already; keeps the history under `index`. */
+  writeTag(repository: Repository, tag: Tag, digest: Digest): Promise<void>
+  /** Removes the tag's pointer; bytes and revision stay. */
+  removeTag(repository: Repository, tag: Tag): Promise<void>
+  /** Tags in lexical order. */
+  listTags(repository: Repository): Promise<Tag[]>
+  /** Repositories that hold at least one manifest link, in lexical order, after `last`, at most `limit`. */
+  listRepositories(options: { readonly last?: string; readonly limit: number }): Promise<Repository[]>
+
+  /** Opens a body on its way in, with the intervals an earlier run left. At most one per digest is open at a time. */
+  openIncoming(digest: Digest): Promise<Incoming>
+  /**
+   * Opens bytes that stand under the final name but are not verified as an `Incoming` that holds all of them: its
+   * `commit` only confirms them, its `drop` moves them to quarantine. Undefined when they are not here.
+   */
+  openUnverified(digest: Digest): Promise<Incoming | undefined>
+  /** Moves a blob that is not what its name says aside, so that it is fetched again. */
+  quarantine(digest: Digest): Promise<void>
+
+  /** Bytes free on the disk for us. */
+  freeBytes(): Promise<number>
+  /** Waits until all that was committed so far is durable. */
+  flush(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * A body on its way in. Written in any order; readable at once. Ends by exactly one of `commit`, `keep`, `drop`.
+ * Errors: `STORE_FULL` (no space), `STORE_FAILED`.
+ */
+export interface Incoming {
+  readonly digest: Digest
+  /** What is on disk. Grows by `write`; shared, not a copy. */
+  readonly held: Intervals
+  /** Writes the whole chunk at `offset` and adds it to `held`. */
+  write(chunk: Uint8Array, offset: number): Promise<void>
+  /** Reads what is held at `position`, up to the length of `target`; the caller knows that it is held. */
+  read(target: Uint8Array, position: number): Promise<number>
+  /** Says that bytes `[0, front)` are final: they are hashed in the background, read back from the file. */
+  advance(front: number): void
+  /** Resolves to the digest of the first `size` bytes once all are hashed; `advance(size)` is implied. */
+  computeDigest(size: number): Promise<Digest>
+  /**
+   * Gives verified bytes of length `size` their final name. Visible to `openBlob` when it resolves; durable later, when
+   * the returned `durable` resolves (never rejects: false when syncing failed). Open readers go on.
+   */
+  commit(size: number): Promise<{ readonly stamp: FileStamp; readonly durable: Promise<boolean> }>
+  /** Closes, keeping bytes and a saved map of what is held, for a later `openIncoming`. */
+  keep(): Promise<void>
+  /** Closes and deletes. */
+  drop(): Promise<void>
+}
