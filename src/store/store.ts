@@ -86,11 +86,13 @@ export interface Incoming {
   computeDigest(size: number): Promise<Digest>
   /**
    * Gives verified bytes of length `size` their final name. Visible to `openBlob` when it resolves; durable later, when
-   * the returned `durable` resolves (never rejects: false when syncing failed). Open readers go on.
+   * the returned `durable` resolves (never rejects: false when syncing failed). `read` goes on working until `close`.
    */
   commit(size: number): Promise<{ readonly stamp: FileStamp; readonly durable: Promise<boolean> }>
   /** Closes, keeping bytes and a saved map of what is held, for a later `openIncoming`. */
   keep(): Promise<void>
   /** Closes and deletes. */
   drop(): Promise<void>
+  /** Releases the file after a `commit`, when the last reader is done. `keep` and `drop` release it by themselves. */
+  close(): Promise<void>
 }
