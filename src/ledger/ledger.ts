@@ -3,6 +3,7 @@
  * Writes return at once, are batched, and are seen by later reads of this process; `flush` makes them durable.
  */
 import type { Digest } from '../oci/digest.ts'
+import type { ChildRole } from '../oci/manifest.ts'
 import type { Tag } from '../oci/reference.ts'
 import type { Repository } from '../oci/repository.ts'
 
@@ -19,7 +20,7 @@ export interface VerifiedMark {
   readonly mtimeMs: number
 }
 
-export type ChildRole = 'manifest' | 'config' | 'layer' | 'subject'
+export type { ChildRole }
 
 /** One edge of the image graph, as a verified manifest of a repository names it. */
 export interface ChildRecord {
