@@ -26,6 +26,13 @@ export interface StoredBlob extends ByteSource {
   readonly stamp: FileStamp
 }
 
+/** What was given its final name. */
+export interface Committed {
+  readonly stamp: FileStamp
+  /** Resolves once bytes and name survive a power cut; false when syncing failed. Never rejects. */
+  readonly durable: Promise<boolean>
+}
+
 export interface Store {
   /** Opens a blob's bytes; undefined when they are not here. No proof of any right to them: see {@link readLink}. */
   openBlob(digest: Digest): Promise<StoredBlob | undefined>
@@ -35,11 +42,16 @@ export interface Store {
   readLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<LinkState>
   /** Records that `repository` may serve `digest`. The bytes must be here. Idempotent; lifts a revocation. */
   writeLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<void>
+  /** Turns a link into a revoked one, for good until {@link writeLink}; nothing when there is none. The bytes stay. */
+  revokeLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<void>
 
-  /** Reads a manifest's bytes and type whatever repository has it; undefined when absent. The caller checks the hash. */
-  readManifest(digest: Digest): Promise<Manifest | undefined>
-  /** Stores a verified manifest and links it to `repository`: bytes, type, then link. Returns the file's stamp. */
-  writeManifest(repository: Repository, manifest: Manifest): Promise<FileStamp>
+  /**
+   * Reads a manifest's bytes, and its type as `repository` got it; undefined when the bytes are absent, too large, or of
+   * no known type. The caller checks the hash, and by {@link readLink} the right.
+   */
+  readManifest(repository: Repository, digest: Digest): Promise<Manifest | undefined>
+  /** Stores a verified manifest and links it to `repository`: bytes, type, then link. */
+  writeManifest(repository: Repository, manifest: Manifest): Promise<Committed>
 
   readTag(repository: Repository, tag: Tag): Promise<Digest | undefined>
   /** Points `tag` at a manifest that is linked already; keeps the history under `index`. */
@@ -76,7 +88,7 @@ export interface Incoming {
   readonly digest: Digest
   /** What is on disk. Grows by `write`; shared, not a copy. */
   readonly held: Intervals
-  /** Writes the whole chunk at `offset` and adds it to `held`. */
+  /** Writes the whole chunk at `offset` and adds it to `held`; what lies below the front told by `advance` stays as it is. */
   write(chunk: Uint8Array, offset: number): Promise<void>
   /** Reads what is held at `position`, up to the length of `target`; the caller knows that it is held. */
   read(target: Uint8Array, position: number): Promise<number>
