@@ -88,7 +88,7 @@ export interface Incoming {
   readonly digest: Digest
   /** What is on disk. Grows by `write`; shared, not a copy. */
   readonly held: Intervals
-  /** Writes the whole chunk at `offset` and adds it to `held`; what lies below the front told by `advance` stays as it is. */
+  /** Writes the whole chunk at `offset` and adds it to `held`; bytes below the front told by `advance` stay as they are. */
   write(chunk: Uint8Array, offset: number): Promise<void>
   /** Reads what is held at `position`, up to the length of `target`; the caller knows that it is held. */
   read(target: Uint8Array, position: number): Promise<number>
@@ -97,10 +97,10 @@ export interface Incoming {
   /** Resolves to the digest of the first `size` bytes once all are hashed; `advance(size)` is implied. */
   computeDigest(size: number): Promise<Digest>
   /**
-   * Gives verified bytes of length `size` their final name. Visible to `openBlob` when it resolves; durable later, when
-   * the returned `durable` resolves (never rejects: false when syncing failed). `read` goes on working until `close`.
+   * Gives bytes of length `size` their final name. Fails, changing nothing, unless `computeDigest(size)` gives
+   * {@link digest}. Visible to `openBlob` when it resolves; durable later. `read` goes on working until `close`.
    */
-  commit(size: number): Promise<{ readonly stamp: FileStamp; readonly durable: Promise<boolean> }>
+  commit(size: number): Promise<Committed>
   /** Closes, keeping bytes and a saved map of what is held, for a later `openIncoming`. */
   keep(): Promise<void>
   /** Closes and deletes. */
