@@ -259,7 +259,8 @@ function derivedType({ kind, mediaType, document }: Outline): string | undefined
  * themselves one, as ORAS's artifact manifest does, and blobs otherwise, which is how containerd asks for them.
  */
 function indexEntryRole(mediaType: string): ChildRole {
-  return isManifestType(mediaType) || /\b(?:manifest|index)\b.*\+json$/i.test(mediaType) ? 'manifest' : 'layer'
+  const callsItselfOne = mediaType.endsWith('+json') && /\b(?:manifest|index)\b/i.test(mediaType)
+  return isManifestType(mediaType) || callsItselfOne ? 'manifest' : 'layer'
 }
 
 function parseOptional<T>(
