@@ -27,7 +27,7 @@ export interface PullName {
 
 export interface ClientSession extends AsyncDisposable {
   /** Pulls with nothing cached on this side. Gives the digests it got, sorted, no duplicates. */
-  pull(name: PullName): Promise<readonly string[]>
+  readonly pull: (name: PullName) => Promise<readonly string[]>
 }
 
 export interface Client {
@@ -38,7 +38,7 @@ export interface Client {
   readonly programs: readonly string[]
   /** What the client can pull: all upstreams, docker.io alone, or one kind of content. */
   readonly pulls: 'images' | 'docker.io images' | 'charts' | 'signed images'
-  open(folder: string, gateway: GatewayAddress): Promise<ClientSession>
+  readonly open: (folder: string, gateway: GatewayAddress) => Promise<ClientSession>
 }
 
 /** Why a client cannot be had on this machine, or undefined. */
@@ -136,9 +136,15 @@ function commandClient(
   }
 }
 
+/** Anything that would leave loopback meets a proxy that refuses it. */
+const LOOPBACK_ONLY = {
+  HTTP_PROXY: `http://${NOBODY}`,
+  HTTPS_PROXY: `http://${NOBODY}`,
+  NO_PROXY: '127.0.0.1,localhost',
+} as const
+
 function homeAt(work: string): RunOptions {
-  const env = { HOME: work, XDG_RUNTIME_DIR: work, DOCKER_CONFIG: work, REGISTRY_AUTH_FILE: join(work, 'no-auth.json') }
-  return { cwd: work, env }
+  return { cwd: work, env: { ...LOOPBACK_ONLY, HOME: work, XDG_RUNTIME_DIR: work, DOCKER_CONFIG: work } }
 }
 
 function crane(route: RouteKind): Client {
@@ -152,16 +158,26 @@ function crane(route: RouteKind): Client {
 }
 
 function skopeo(route: RouteKind): Client {
-  return commandClient({ name: 'skopeo', route, programs: ['skopeo'], pulls: 'images' }, async (work, gateway, name) => {
-    const source = `docker://${explicitName(gateway, route, name)}:${name.tag}`
-    const policy = await acceptAnything(work)
-    await run(
-      'skopeo',
-      ['copy', '--policy', policy, '--all', '--preserve-digests', '--src-tls-verify=false', source, `dir:${work}/copy`],
-      homeAt(work),
-    )
-    return directoryDigests(join(work, 'copy'))
-  })
+  return commandClient(
+    { name: 'skopeo', route, programs: ['skopeo'], pulls: 'images' },
+    async (work, gateway, name) => {
+      const source = `docker://${explicitName(gateway, route, name)}:${name.tag}`
+      const policy = await acceptAnything(work)
+      // A `dir:` copy rewrites an index, so the index itself is read raw.
+      const raw = await run(
+        'skopeo',
+        ['inspect', '--policy', policy, '--raw', '--tls-verify=false', source],
+        homeAt(work),
+      )
+      const top = `sha256:${createHash('sha256').update(raw).digest('hex')}`
+      await run(
+        'skopeo',
+        ['copy', '--policy', policy, '--all', '--src-tls-verify=false', source, `dir:${work}/copy`],
+        homeAt(work),
+      )
+      return [...new Set([top, ...(await directoryDigests(join(work, 'copy')))])].toSorted()
+    },
+  )
 }
 
 /** Digests of a `dir:` copy, computed from the bytes: manifests are named `*manifest.json`, blobs by their hash. */
@@ -182,7 +198,11 @@ function oras(route: RouteKind): Client {
   const program = labProgram('oras')
   return commandClient({ name: 'oras', route, programs: [program], pulls: 'images' }, async (work, gateway, name) => {
     const reference = `${explicitName(gateway, route, name)}:${name.tag}`
-    await run(program, ['copy', '--recursive', '--from-plain-http', '--to-oci-layout', reference, 'layout:1'], homeAt(work))
+    await run(
+      program,
+      ['copy', '--recursive', '--from-plain-http', '--to-oci-layout', reference, 'layout:1'],
+      homeAt(work),
+    )
     return layoutDigests(join(work, 'layout'))
   })
 }
@@ -202,7 +222,7 @@ function regctlMirror(): Client {
   const program = labProgram('regctl')
   const about = { name: 'regctl mirror', route: 'ns', programs: [program], pulls: 'images' } as const
   return commandClient(about, async (work, gateway, name) => {
-    const unreachable = { tls: 'disabled', hostname: NOBODY, mirrors: [gateway.all] }
+    const unreachable = { tls: 'disabled', mirrors: [gateway.all] }
     const hosts = {
       ...Object.fromEntries(UPSTREAM_NAMES.map((upstream) => [upstream, unreachable])),
       [gateway.all]: { tls: 'disabled' },
@@ -222,9 +242,13 @@ function helm(route: RouteKind): Client {
   const program = labProgram('helm')
   return commandClient({ name: 'helm', route, programs: [program], pulls: 'charts' }, async (work, gateway, name) => {
     const chart = `oci://${explicitName(gateway, route, name)}`
-    const ran = await run('sh', ['-c', 'exec "$0" "$@" 2>&1', program, 'pull', chart, '--version', name.tag, '--plain-http'], {
-      ...homeAt(work),
-    })
+    const ran = await run(
+      'sh',
+      ['-c', 'exec "$0" "$@" 2>&1', program, 'pull', chart, '--version', name.tag, '--plain-http'],
+      {
+        ...homeAt(work),
+      },
+    )
     const file = (await readdir(work)).find((one) => one.endsWith('.tgz'))
     if (file === undefined) throw new Error(`helm pull ${chart}: no chart`)
     const layer = createHash('sha256')
@@ -241,8 +265,15 @@ function cosign(route: RouteKind, publicKey: string): Client {
     const printed = await run(
       program,
       [
-        ...['verify', '--key', publicKey, '--insecure-ignore-tlog=true', '--allow-insecure-registry'],
-        ...['--allow-http-registry', '--output', 'json', `${explicitName(gateway, route, name)}:${name.tag}`],
+        'verify',
+        '--key',
+        publicKey,
+        '--insecure-ignore-tlog=true',
+        '--allow-insecure-registry',
+        '--allow-http-registry',
+        '--output',
+        'json',
+        `${explicitName(gateway, route, name)}:${name.tag}`,
       ],
       homeAt(work),
     )
@@ -262,24 +293,28 @@ function registriesConf(gateway: GatewayAddress, route: RouteKind): string {
 async function containersHome(work: string, gateway: GatewayAddress, route: RouteKind): Promise<RunOptions> {
   const configuration = join(work, 'registries.conf')
   await writeFile(configuration, registriesConf(gateway, route))
+  await writeFile(join(work, 'config.json'), '{}')
   const home = homeAt(work)
-  return { ...home, env: { ...home.env, CONTAINERS_REGISTRIES_CONF: configuration, STORAGE_DRIVER: 'vfs' } }
+  return { ...home, env: { ...home.env, CONTAINERS_REGISTRIES_CONF: configuration } }
 }
 
 function storageFlags(work: string): readonly string[] {
-  return ['--root', join(work, 'root'), '--runroot', join(work, 'run'), '--storage-driver', 'vfs']
+  return ['--root', join(work, 'root'), '--runroot', join(work, 'run'), '--storage-driver', 'overlay']
 }
 
 function podman(route: RouteKind): Client {
-  return commandClient({ name: 'podman', route, programs: ['podman'], pulls: 'images' }, async (work, gateway, name) => {
-    const home = await containersHome(work, gateway, route)
-    const reference = `${name.registry}/${name.repository}:${name.tag}`
-    const flags = [...storageFlags(work), '--events-backend', 'none']
-    await run('podman', [...flags, 'pull', '-q', '--signature-policy', await acceptAnything(work), reference], home)
-    const format = '{{.Id}} {{.Digest}} {{.RepoDigests}} {{.RootFS.Layers}}'
-    const shown = await run('podman', [...flags, 'image', 'inspect', '--format', format, reference], home)
-    return sortedDigests(`sha256:${shown}`)
-  })
+  return commandClient(
+    { name: 'podman', route, programs: ['podman'], pulls: 'images' },
+    async (work, gateway, name) => {
+      const home = await containersHome(work, gateway, route)
+      const reference = `${name.registry}/${name.repository}:${name.tag}`
+      const flags = [...storageFlags(work), '--events-backend', 'none']
+      await run('podman', [...flags, 'pull', '-q', '--signature-policy', await acceptAnything(work), reference], home)
+      const format = '{{.Id}} {{.Digest}} {{.RepoDigests}} {{.RootFS.Layers}}'
+      const shown = await run('podman', [...flags, 'image', 'inspect', '--format', format, reference], home)
+      return sortedDigests(`sha256:${shown}`)
+    },
+  )
 }
 
 function buildah(route: RouteKind): Client {
@@ -316,7 +351,11 @@ async function writeHostsToml(
     await mkdir(join(folder, name), { recursive: true })
     await writeFile(join(folder, name, 'hosts.toml'), text)
   }
-  if (options.hosts === '_default') return writeOne('_default', `server = "http://${gateway.all}"\n`)
+  if (options.hosts === '_default') {
+    // A file with `server` alone would do for 2.x; 1.6 refuses it ("invalid `host` tree") and goes to the registry itself.
+    const table = `[host."http://${gateway.all}"]\n  capabilities = ["pull", "resolve"]\n`
+    return writeOne('_default', `server = "http://${NOBODY}"\n\n${table}`)
+  }
   for (const upstream of UPSTREAM_NAMES) {
     const capabilities = '  capabilities = ["pull", "resolve"]\n'
     const hosts = {
@@ -371,7 +410,7 @@ async function startContainerd(
     ].join('\n'),
   )
   const server = await startServer(program, ['--config', configuration, '--log-level', 'warn'], {
-    env: { PATH: `${dirname(program)}:${process.env['PATH'] ?? ''}`, HOME: folder },
+    env: { ...LOOPBACK_ONLY, PATH: `${dirname(program)}:${process.env['PATH'] ?? ''}`, HOME: folder },
     ready: () => answersUnix(socket),
   })
   return { server, socket, hostsFolder, ctr: generation === 1 ? '/usr/bin/ctr' : labProgram('ctr') }
@@ -393,7 +432,8 @@ function containerd(options: ContainerdOptions): Client {
         disabled: generation === 1 ? disabled.slice(0, 1) : disabled,
       })
       await writeHostsToml(daemon.hostsFolder, gateway, { hosts, route })
-      const ctr = (args: readonly string[]): Promise<string> => run(daemon.ctr, ['-a', daemon.socket, ...args])
+      const ctr = (args: readonly string[]): Promise<string> =>
+        run(daemon.ctr, ['-a', daemon.socket, ...args], homeAt(folder))
       return {
         pull: async ({ registry, repository, tag }) => {
           for (const image of (await ctr(['images', 'ls', '-q'])).split('\n').filter((line) => line !== '')) {
@@ -447,7 +487,7 @@ function cri(): Client {
 
 interface Docker {
   readonly server: Server
-  docker(args: readonly string[]): Promise<string>
+  readonly docker: (args: readonly string[]) => Promise<string>
 }
 
 async function startDocker(folder: string, settings: Readonly<Record<string, unknown>>): Promise<Docker> {
@@ -464,7 +504,7 @@ async function startDocker(folder: string, settings: Readonly<Record<string, unk
   await writeFile(configuration, JSON.stringify({ ...own, ...settings }))
   const server = await startServer('/usr/sbin/dockerd', ['--config-file', configuration], {
     // The lab's containerd 2 must not be the one that this old dockerd finds.
-    env: { HOME: folder, PATH: `/usr/sbin:/usr/bin:/sbin:/bin` },
+    env: { ...LOOPBACK_ONLY, HOME: folder, PATH: `/usr/sbin:/usr/bin:/sbin:/bin` },
     ready: () => answersUnix(socket),
     timeoutMs: 60_000,
   })

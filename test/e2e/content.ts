@@ -32,9 +32,9 @@ export interface Image {
 
 export interface Content {
   /** Storage folder of each upstream, ready for a registry's `rootdirectory`. Not to be written to. */
-  storage(registry: RegistryName): string
+  readonly storage: (registry: RegistryName) => string
   /** The image under a short name: `debian`, `app`, `zstd`, `secret`, `tools`, `signed`, `chart`. */
-  image(name: ImageName): Image
+  readonly image: (name: ImageName) => Image
   readonly cosignPublicKey: string
 }
 
@@ -127,11 +127,27 @@ async function makeImages(work: string, at: (name: ImageName) => string): Promis
   await pushTwoPlatforms(buildah, 'localhost/app:1', at('app'))
   const layout = join(work, 'zstd')
   await run('skopeo', [
-    ...['copy', '--policy', await acceptAnything(work), '--src-tls-verify=false', '--dest-compress-format', 'zstd'],
-    ...['--dest-compress', '--format', 'oci', '--override-arch', 'amd64', `docker://${at('app')}`, `oci:${layout}:1`],
+    'copy',
+    '--policy',
+    await acceptAnything(work),
+    '--src-tls-verify=false',
+    '--dest-compress-format',
+    'zstd',
+    '--dest-compress',
+    '--format',
+    'oci',
+    '--override-arch',
+    'amd64',
+    `docker://${at('app')}`,
+    `oci:${layout}:1`,
   ])
   await run('skopeo', [
-    ...['copy', '--policy', await acceptAnything(work), '--dest-tls-verify=false', `oci:${layout}:1`, `docker://${at('zstd')}`],
+    'copy',
+    '--policy',
+    await acceptAnything(work),
+    '--dest-tls-verify=false',
+    `oci:${layout}:1`,
+    `docker://${at('zstd')}`,
   ])
 
   for (const name of ['secret', 'tools', 'signed'] as const) {
@@ -140,7 +156,15 @@ async function makeImages(work: string, at: (name: ImageName) => string): Promis
     await writeFile(join(context, 'one.bin'), randomBytes(1_500_000))
     await writeFile(join(context, 'two.txt'), `${name}\n`.repeat(20_000))
     await writeFile(join(context, 'Containerfile'), 'FROM scratch\nCOPY one.bin /one.bin\nCOPY two.txt /two.txt\n')
-    await buildah(['bud', '--layers', '--format', name === 'tools' ? 'docker' : 'oci', '-t', `localhost/${name}`, context])
+    await buildah([
+      'bud',
+      '--layers',
+      '--format',
+      name === 'tools' ? 'docker' : 'oci',
+      '-t',
+      `localhost/${name}`,
+      context,
+    ])
     if (name === 'tools') await buildah(['push', '--tls-verify=false', `localhost/${name}`, `docker://${at(name)}`])
     else await pushTwoPlatforms(buildah, `localhost/${name}`, at(name))
   }
@@ -176,9 +200,7 @@ async function pushTwoPlatforms(buildah: Buildah, local: string, reference: stri
   await buildah(['push', '--tls-verify=false', '--format', 'oci', local, `docker://${part('amd64')}`])
   const crane = labProgram('crane')
   await run(crane, ['mutate', '--insecure', part('amd64'), '--set-platform', 'linux/arm64', '-t', part('arm64')])
-  await run(crane, [
-    ...['index', 'append', '--insecure', '-m', part('amd64'), '-m', part('arm64'), '-t', reference],
-  ])
+  await run(crane, ['index', 'append', '--insecure', '-m', part('amd64'), '-m', part('arm64'), '-t', reference])
 }
 
 /** What hangs on `signed`: an SBOM by oras and a signature by cosign; and a Helm chart of its own. */
@@ -186,11 +208,24 @@ async function makeArtifacts(work: string, keep: string, at: (name: ImageName) =
   const signed = at('signed')
   const digest = (await run(labProgram('crane'), ['digest', '--insecure', signed])).trim()
   const byDigest = `${signed.slice(0, signed.lastIndexOf(':'))}@${digest}`
-  const sbom = { spdxVersion: 'SPDX-2.3', SPDXID: 'SPDXRef-DOCUMENT', name: 'signed', dataLicense: 'CC0-1.0', packages: [] }
+  const sbom = {
+    spdxVersion: 'SPDX-2.3',
+    SPDXID: 'SPDXRef-DOCUMENT',
+    name: 'signed',
+    dataLicense: 'CC0-1.0',
+    packages: [],
+  }
   await writeFile(join(work, 'sbom.spdx.json'), JSON.stringify(sbom))
   await run(
     labProgram('oras'),
-    ['attach', '--plain-http', '--artifact-type', 'application/spdx+json', byDigest, 'sbom.spdx.json:application/spdx+json'],
+    [
+      'attach',
+      '--plain-http',
+      '--artifact-type',
+      'application/spdx+json',
+      byDigest,
+      'sbom.spdx.json:application/spdx+json',
+    ],
     { cwd: work },
   )
   const key = { cwd: keep, env: { COSIGN_PASSWORD: '' } }
@@ -198,8 +233,15 @@ async function makeArtifacts(work: string, keep: string, at: (name: ImageName) =
   await run(
     labProgram('cosign'),
     [
-      ...['sign', '-y', '--key', 'cosign.key', '--tlog-upload=false', '--use-signing-config=false'],
-      ...['--allow-insecure-registry', '--allow-http-registry', byDigest],
+      'sign',
+      '-y',
+      '--key',
+      'cosign.key',
+      '--tlog-upload=false',
+      '--use-signing-config=false',
+      '--allow-insecure-registry',
+      '--allow-http-registry',
+      byDigest,
     ],
     key,
   )
@@ -256,5 +298,9 @@ async function readManifest(url: string): Promise<{ json: ManifestJson; digest: 
   if (response.status !== 200) throw new Error(`GET ${url}: ${response.status}`)
   const bytes = Buffer.from(await response.arrayBuffer())
   const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-  return { json: JSON.parse(bytes.toString()) as ManifestJson, digest, mediaType: response.headers.get('content-type') ?? '' }
+  return {
+    json: JSON.parse(bytes.toString()) as ManifestJson,
+    digest,
+    mediaType: response.headers.get('content-type') ?? '',
+  }
 }

@@ -29,10 +29,10 @@ export interface Gateway extends GatewayAddress, AsyncDisposable {
   readonly pid: number
   /** What it logged so far. */
   readonly lines: readonly string[]
-  exitCode(): number | undefined
-  kill(signal: NodeJS.Signals): void
+  readonly exitCode: () => number | undefined
+  readonly kill: (signal: NodeJS.Signals) => void
   /** SIGTERM, then waits for its end. */
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 /** The checkout's own folder. */
@@ -65,15 +65,19 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
   const file = join(folder, 'entrepot.yaml')
   await writeFile(file, stringify(configuration))
-  const server = await startServer(process.execPath, [join(projectFolder(), 'src', 'main.ts'), 'serve', '--config', file], {
-    cwd: folder,
-    ...(options.env === undefined ? {} : { env: options.env }),
-    ready: async () => {
-      const response = await fetch(`http://${admin}/readyz`, { signal: AbortSignal.timeout(2000) })
-      await response.body?.cancel()
-      return response.status === 200
+  const server = await startServer(
+    process.execPath,
+    [join(projectFolder(), 'src', 'main.ts'), 'serve', '--config', file],
+    {
+      cwd: folder,
+      ...(options.env === undefined ? {} : { env: options.env }),
+      ready: async () => {
+        const response = await fetch(`http://${admin}/readyz`, { signal: AbortSignal.timeout(2000) })
+        await response.body?.cancel()
+        return response.status === 200
+      },
     },
-  })
+  )
   return {
     all,
     ports,

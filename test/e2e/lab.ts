@@ -94,7 +94,11 @@ export function runAny(program: string, args: readonly string[], options: RunOpt
     })
     child.on('close', (code) => {
       clearTimeout(timer)
-      const ran = { code: code ?? -1, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }
+      const ran = {
+        code: code ?? -1,
+        stdout: Buffer.concat(stdout).toString(),
+        stderr: Buffer.concat(stderr).toString(),
+      }
       if (isLate) reject(new Error(`${command(program, args)}: killed after its time\n${tail(ran.stderr)}`))
       else resolve(ran)
     })
@@ -135,9 +139,9 @@ export interface Server extends AsyncDisposable {
   /** Everything it printed on both streams so far, by line. */
   readonly lines: readonly string[]
   /** Its exit code, or undefined while it runs. */
-  exitCode(): number | undefined
-  kill(signal: NodeJS.Signals): void
-  stop(): Promise<void>
+  readonly exitCode: () => number | undefined
+  readonly kill: (signal: NodeJS.Signals) => void
+  readonly stop: () => Promise<void>
 }
 
 /** Starts a server and waits until it is ready. Rejects with what it printed when it ends or stays silent. */

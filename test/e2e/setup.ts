@@ -125,7 +125,8 @@ async function setup(): Promise<void> {
   const records: ToolRecord[] = [...(await installDebian())]
   for (const program of GO_PROGRAMS) records.push(await buildGo(program))
   await writeFile(toolsFile(), `${JSON.stringify(records, undefined, 2)}\n`)
-  for (const { name, version, error } of records) say(error === undefined ? `${name} ${version}` : `${name} MISSING: ${error}`)
+  for (const { name, version, error } of records)
+    say(error === undefined ? `${name} ${version}` : `${name} MISSING: ${error}`)
 }
 
 await setup()

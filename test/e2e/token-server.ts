@@ -20,7 +20,7 @@ export interface TokenServer extends AsyncDisposable {
   readonly realm: string
   /** Requests answered so far, by `METHOD user`. */
   readonly requests: ReadonlyMap<string, number>
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 interface Access {

@@ -22,10 +22,10 @@ export interface Upstream extends AsyncDisposable {
   /** host:port */
   readonly host: string
   /** Requests of all runs so far, from its access log. */
-  requests(): readonly LoggedRequest[]
-  stop(): Promise<void>
+  readonly requests: () => readonly LoggedRequest[]
+  readonly stop: () => Promise<void>
   /** Starts it again after `stop`, at the same port. */
-  start(): Promise<void>
+  readonly start: () => Promise<void>
 }
 
 export interface BearerUpstream extends Upstream {
@@ -33,7 +33,7 @@ export interface BearerUpstream extends Upstream {
   readonly username: string
   readonly password: string
   /** Requests to the token server by `METHOD user`. */
-  tokenRequests(): ReadonlyMap<string, number>
+  readonly tokenRequests: () => ReadonlyMap<string, number>
 }
 
 export interface BasicTlsUpstream extends Upstream {
@@ -70,9 +70,14 @@ async function startRegistry(options: RegistryOptions): Promise<Upstream> {
   await writeFile(file, stringify(configuration))
   const servers: Server[] = []
   const start = async (): Promise<void> => {
-    const ready = (): Promise<boolean> => (options.tls === undefined ? answersHttp(`${url}/v2/`) : answersTls(`${url}/v2/`))
+    const ready = (): Promise<boolean> =>
+      options.tls === undefined ? answersHttp(`${url}/v2/`) : answersTls(`${url}/v2/`)
     servers.push(
-      await startServer(options.program, ['serve', file], { ready, env: { OTEL_TRACES_EXPORTER: 'none' }, graceMs: 500 }),
+      await startServer(options.program, ['serve', file], {
+        ready,
+        env: { OTEL_TRACES_EXPORTER: 'none' },
+        graceMs: 500,
+      }),
     )
   }
   const stop = async (): Promise<void> => servers.at(-1)?.stop()
