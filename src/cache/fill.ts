@@ -1,0 +1,382 @@
+/**
+ * One blob on its way into the store: an incoming file, the intervals it holds, and any number of readers. Readers say
+ * what they want; the fill fetches what is wanted first and then the rest. It belongs to the cache and outlives clients.
+ *
+ * The hash follows the contiguous front. Bytes of a body that reaches the blob's end are held back at its tail until
+ * the digest is right, so that no client ever holds a complete body that is wrong.
+ */
+import { abortable, delay } from '../async/abort.ts'
+import type { ByteSource } from '../async/byte-source.ts'
+import type { Interval } from '../async/intervals.ts'
+import { GatewayError, isNonAnswer, type ErrorCode } from '../errors.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { FileStamp, Incoming } from '../store/store.ts'
+import type { BlobRange, BlobStream } from '../upstream/upstream.ts'
+import { isArriving, planTransfer, type SchedulePolicy, type Transfer, type Want } from './schedule.ts'
+
+/** The tail of a body that waits for the digest. Small enough to be lost in a pull, large enough to matter to nobody. */
+export const HOLD_BACK_BYTES = 256 * 1024
+/** With less than this missing an abandoned fill finishes. */
+const FINISH_BELOW_BYTES = 16 * 1024 * 1024
+/** Transfers in a row that bring no byte before the fill gives up. */
+const MAX_BARREN_TRANSFERS = 5
+const RESUME_DELAY_MS = 100
+/** After these the bytes here are worth nothing, or the disk needs their room. */
+const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
+const MAX_RESUME_DELAY_MS = 5_000
+
+export interface FillSource {
+  /** Opens bytes of the blob. Rejects with the upstream's `GatewayError`. */
+  open(range: BlobRange, signal: AbortSignal): Promise<BlobStream>
+}
+
+export type FillEvent =
+  | { readonly kind: 'resumed'; readonly position: number; readonly reason: string }
+  | { readonly kind: 'committed'; readonly bytes: number; readonly ms: number }
+  | { readonly kind: 'failed'; readonly error: GatewayError }
+  | { readonly kind: 'stopped'; readonly heldBytes: number }
+
+export interface FillOptions {
+  readonly digest: Digest
+  readonly incoming: Incoming
+  /** Undefined for bytes that are all here and only need to be verified. */
+  readonly source: FillSource | undefined
+  /** Length in bytes, when a verified manifest names it. */
+  readonly size: number | undefined
+  readonly policy: SchedulePolicy
+  /** How long a fill that nobody reads goes on before it is stopped, in ms: clients that retry come back at once. */
+  readonly graceMs: number
+  readonly random: () => number
+  /** Runs after the bytes got their final name and before the tail is released: here links are written. */
+  readonly onVerified: (stamp: FileStamp, durable: Promise<boolean>) => Promise<void>
+  readonly onEvent: (event: FillEvent) => void
+}
+
+interface Transferring {
+  position: number
+  to: number
+  readonly abort: AbortController
+}
+
+interface Reader extends Want {
+  waitingAt: number | undefined
+  wake: () => void
+}
+
+export class Fill {
+  readonly digest: Digest
+  /** Resolves when the blob is in the store, rejects with a `GatewayError` when it will not be. */
+  readonly done: Promise<void>
+  readonly #options: FillOptions
+  readonly #incoming: Incoming
+  readonly #readers = new Set<Reader>()
+  readonly #transfers = new Set<Transferring>()
+  readonly #size = Promise.withResolvers<number>()
+  readonly #done = Promise.withResolvers<void>()
+  readonly #stopped = new AbortController()
+  readonly #startedAt = performance.now()
+  #knownSize: number | undefined
+  #state: 'filling' | 'verifying' | 'committed' | 'failed' = 'filling'
+  #error: GatewayError | undefined
+  #isSingle = false
+  #barren = 0
+  #resuming = 0
+  #wholeWanted = false
+  #graceTimer: NodeJS.Timeout | undefined
+  #openFiles = 1
+
+  constructor(options: FillOptions) {
+    this.#options = options
+    this.#incoming = options.incoming
+    this.digest = options.digest
+    this.done = this.#done.promise
+    this.done.catch(() => undefined)
+    this.#size.promise.catch(() => undefined)
+    if (options.size !== undefined) this.#learnSize(options.size)
+    this.#incoming.advance(this.#incoming.held.heldFrom(0))
+  }
+
+  get size(): number | undefined {
+    return this.#knownSize
+  }
+
+  /** The blob's length. Where nobody knows it yet the transfer starts that tells it. `signal` ends this wait only. */
+  async sized(signal: AbortSignal): Promise<number> {
+    const visitor = this.#join([])
+    try {
+      if (this.#knownSize === undefined && this.#transfers.size === 0) this.#launch({ from: 0, to: Infinity })
+      return await abortable(this.#size.promise, signal)
+    } finally {
+      await this.#leave(visitor)
+    }
+  }
+
+  /** Bytes it will still write, as far as known. */
+  get missingBytes(): number {
+    return this.isSettled ? 0 : Math.max(0, (this.#knownSize ?? 0) - this.#incoming.held.bytes)
+  }
+
+  get isSettled(): boolean {
+    return this.#state === 'committed' || this.#state === 'failed'
+  }
+
+  /** Opens a reader of `spans`, which lie within the size. Close it exactly once. */
+  reader(spans: readonly Interval[]): ByteSource {
+    const size = this.#knownSize
+    if (size === undefined) throw new Error('a fill is read after its size is known')
+    const reader = this.#join(spans)
+    return {
+      size,
+      read: (target, position) => this.#read(reader, target, position),
+      close: () => this.#leave(reader),
+    }
+  }
+
+  /** Keeps the fill going to its end without reading. Resolves when it is committed; `signal` ends the interest. */
+  async complete(signal: AbortSignal): Promise<void> {
+    const size = await this.sized(signal)
+    const reader = this.#join([{ from: 0, to: size }])
+    try {
+      await abortable(this.done, signal)
+    } finally {
+      await this.#leave(reader)
+    }
+  }
+
+  /** Ends the fill and keeps what is here for the next one. Its readers fail. */
+  async stop(reason: GatewayError): Promise<void> {
+    if (this.#state !== 'filling') return this.done.catch(() => undefined)
+    await this.#fail(reason, 'keep')
+  }
+
+  #join(spans: readonly Interval[]): Reader {
+    clearTimeout(this.#graceTimer)
+    const reader: Reader = { spans, waitingAt: undefined, wake: () => undefined }
+    this.#readers.add(reader)
+    if (spans.some((span) => span.to === this.#knownSize)) this.#wholeWanted ||= spans.length === 1
+    this.#pump()
+    return reader
+  }
+
+  async #read(reader: Reader, target: Uint8Array, position: number): Promise<number> {
+    const size = this.#knownSize ?? 0
+    const span = reader.spans.find(({ from, to }) => from <= position && position < to)
+    if (span === undefined) throw new Error(`byte ${position} is outside the spans of this reader`)
+    const tail = span.to === size ? Math.max(0, size - HOLD_BACK_BYTES) : size
+    for (;;) {
+      if (this.#error !== undefined) throw this.#error
+      const end = this.#state === 'committed' ? span.to : Math.min(span.to, tail)
+      const length = Math.min(this.#incoming.held.heldFrom(position), end - position, target.length)
+      if (length > 0) return this.#incoming.read(target.subarray(0, length), position)
+      await this.#waitFor(reader, position)
+    }
+  }
+
+  async #waitFor(reader: Reader, position: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    reader.waitingAt = position
+    reader.wake = resolve
+    if (!isArriving([...this.#transfers], position, this.#options.policy.nearBytes)) this.#pump()
+    await promise
+    reader.waitingAt = undefined
+  }
+
+  /** Wakes every reader whose byte is here, or all when something was decided. */
+  #wake(everyone: boolean): void {
+    for (const reader of this.#readers) {
+      if (reader.waitingAt === undefined) continue
+      if (everyone || this.#incoming.held.heldFrom(reader.waitingAt) > 0) reader.wake()
+    }
+  }
+
+  async #leave(reader: Reader): Promise<void> {
+    if (!this.#readers.delete(reader) || this.#readers.size > 0) return
+    if (this.#state === 'committed') return this.#closeFile()
+    if (this.#state !== 'filling') return
+    this.#graceTimer = setTimeout(() => void this.#onAbandoned(), this.#options.graceMs)
+  }
+
+  async #onAbandoned(): Promise<void> {
+    if (this.#readers.size > 0 || this.#state !== 'filling') return
+    const size = this.#knownSize ?? Infinity
+    const held = this.#incoming.held.bytes
+    if (this.#wholeWanted && (held >= size / 2 || size - held <= FINISH_BELOW_BYTES)) return this.#pump()
+    await this.#fail(new GatewayError('UPSTREAM_UNREACHABLE', `${this.digest}: every reader left`), 'keep')
+  }
+
+  #learnSize(size: number): void {
+    this.#knownSize = size
+    this.#size.resolve(size)
+    for (const transfer of this.#transfers) if (transfer.to === Infinity) transfer.to = size
+  }
+
+  /** Starts what should run now; called whenever something changed that the schedule depends on. */
+  #pump(): void {
+    const size = this.#knownSize
+    if (this.#state !== 'filling' || size === undefined) return
+    const { held } = this.#incoming
+    if (held.contains(0, size)) {
+      void this.#verify(size)
+      return
+    }
+    if (this.#resuming > 0 || this.#options.source === undefined) return
+    const wants = this.#readers.size === 0 && this.#wholeWanted ? [wholeOf(size)] : [...this.#readers]
+    for (;;) {
+      const claims = [...this.#transfers]
+      const { policy } = this.#options
+      const transfer = planTransfer({ size, held, claims, wants, policy, isSingle: this.#isSingle })
+      if (transfer === undefined) return
+      const shortened = claims.find((claim) => claim === transfer.shortens)
+      if (shortened !== undefined) shortened.to = transfer.from
+      this.#launch(transfer)
+    }
+  }
+
+  #launch(transfer: Transfer): void {
+    const running: Transferring = { position: transfer.from, to: transfer.to, abort: new AbortController() }
+    this.#transfers.add(running)
+    void this.#transfer(running).then(
+      () => this.#onTransferred(running),
+      (error: unknown) => this.#onTransferFailed(running, error),
+    )
+  }
+
+  async #transfer(running: Transferring): Promise<void> {
+    const { source } = this.#options
+    if (source === undefined) return
+    const signal = AbortSignal.any([this.#stopped.signal, running.abort.signal])
+    const size = this.#knownSize
+    // The whole is asked for without a Range, so that the plainest registry serves the common case.
+    const to = size === undefined || (running.position === 0 && running.to === size) ? undefined : running.to
+    const stream = await source.open({ from: running.position, to }, signal)
+    try {
+      this.#checkAnnounced(running, stream)
+      for await (const chunk of stream.body) {
+        await this.#take(running, chunk)
+        if (running.position >= running.to || this.#state !== 'filling') return
+      }
+      if (running.to === Infinity) this.#learnSize(running.position)
+      if (running.position < running.to)
+        throw invalid(`${this.digest}: body ended at byte ${running.position} of ${running.to}`)
+    } finally {
+      stream.cancel()
+    }
+  }
+
+  #checkAnnounced(running: Transferring, stream: BlobStream): void {
+    if (stream.size !== undefined) {
+      if (this.#knownSize === undefined) this.#learnSize(stream.size)
+      else if (this.#knownSize !== stream.size) {
+        throw invalid(`${this.digest}: ${this.#knownSize} bytes expected, the upstream announces ${stream.size}`)
+      }
+    }
+    if (stream.from !== running.position) {
+      // 200 to a range: take the whole from the front, on this one connection.
+      this.#isSingle = true
+      for (const other of this.#transfers) if (other !== running) other.abort.abort()
+      running.position = stream.from
+      running.to = this.#knownSize ?? Infinity
+    }
+  }
+
+  async #take(running: Transferring, chunk: Uint8Array): Promise<void> {
+    const offset = running.position
+    const length = Math.min(chunk.length, running.to - offset)
+    if (this.#knownSize !== undefined && offset + chunk.length > this.#knownSize) {
+      throw invalid(`${this.digest}: more bytes than the ${this.#knownSize} announced`)
+    }
+    if (!this.#incoming.held.contains(offset, offset + length)) {
+      await this.#incoming.write(chunk.subarray(0, length), offset)
+      this.#incoming.advance(this.#incoming.held.heldFrom(0))
+    }
+    running.position += length
+    this.#barren = 0
+    this.#wake(false)
+  }
+
+  #onTransferred(running: Transferring): void {
+    this.#transfers.delete(running)
+    this.#wake(false)
+    this.#pump()
+  }
+
+  async #onTransferFailed(running: Transferring, cause: unknown): Promise<void> {
+    this.#transfers.delete(running)
+    if (this.#state !== 'filling') return
+    if (running.abort.signal.aborted) return this.#pump()
+    const error = cause instanceof GatewayError ? cause : invalid(`${this.digest}: ${String(cause)}`, cause)
+    if (!this.#mayResume(error)) return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
+    this.#barren++
+    this.#options.onEvent({ kind: 'resumed', position: running.position, reason: error.message })
+    await this.#pauseBeforeResume(error)
+    this.#pump()
+  }
+
+  /** A cut is resumed while bytes keep coming. What was refused outright at the first byte is the answer. */
+  #mayResume(error: GatewayError): boolean {
+    if (error.code === 'UPSTREAM_INVALID') {
+      const wasParallel = !this.#isSingle && this.#transfers.size > 0
+      this.#isSingle = true
+      return wasParallel && this.#barren < MAX_BARREN_TRANSFERS
+    }
+    if (error.code === 'UPSTREAM_THROTTLED') this.#isSingle = true
+    return isNonAnswer(error) && this.#incoming.held.bytes > 0 && this.#barren < MAX_BARREN_TRANSFERS
+  }
+
+  async #pauseBeforeResume(error: GatewayError): Promise<void> {
+    const backoff = RESUME_DELAY_MS * 2 ** (this.#barren - 1) * (0.5 + this.#options.random())
+    const pauseMs =
+      this.#barren === 1 && error.retryAfterMs === undefined ? 0 : Math.max(backoff, error.retryAfterMs ?? 0)
+    this.#resuming++
+    await delay(Math.min(pauseMs, MAX_RESUME_DELAY_MS), this.#stopped.signal).catch(() => undefined)
+    this.#resuming--
+  }
+
+  async #verify(size: number): Promise<void> {
+    this.#state = 'verifying'
+    try {
+      const actual = await this.#incoming.computeDigest(size)
+      if (actual !== this.digest) throw invalid(`${this.digest}: the ${size} bytes that came hash to ${actual}`)
+      const { stamp, durable } = await this.#incoming.commit(size)
+      await this.#options.onVerified(stamp, durable)
+    } catch (cause) {
+      const error = cause instanceof GatewayError ? cause : new GatewayError('STORE_FAILED', String(cause), { cause })
+      return this.#fail(error, 'drop')
+    }
+    this.#state = 'committed'
+    this.#options.onEvent({ kind: 'committed', bytes: size, ms: performance.now() - this.#startedAt })
+    this.#done.resolve()
+    this.#wake(true)
+    if (this.#readers.size === 0) await this.#closeFile()
+  }
+
+  async #fail(error: GatewayError, end: 'keep' | 'drop'): Promise<void> {
+    if (this.isSettled) return
+    this.#state = 'failed'
+    this.#error = error
+    clearTimeout(this.#graceTimer)
+    this.#stopped.abort(error)
+    const heldBytes = this.#incoming.held.bytes
+    try {
+      await (end === 'drop' || heldBytes === 0 ? this.#incoming.drop() : this.#incoming.keep())
+    } catch (cause) {
+      this.#options.onEvent({ kind: 'failed', error: new GatewayError('STORE_FAILED', String(cause), { cause }) })
+    }
+    this.#options.onEvent(end === 'keep' && heldBytes > 0 ? { kind: 'stopped', heldBytes } : { kind: 'failed', error })
+    this.#size.reject(error)
+    this.#done.reject(error)
+    this.#wake(true)
+  }
+
+  async #closeFile(): Promise<void> {
+    if (--this.#openFiles === 0) await this.#incoming.close()
+  }
+}
+
+function wholeOf(size: number): Want {
+  return { spans: [{ from: 0, to: size }], waitingAt: undefined }
+}
+
+function invalid(message: string, cause?: unknown): GatewayError {
+  return new GatewayError('UPSTREAM_INVALID', message, { cause })
+}

@@ -1,0 +1,317 @@
+/**
+ * Manifests of one namespace. By digest: for ever, without asking. By tag: fresh within the ttl, then confirmed by one
+ * shared check, and what we hold when the check gives no answer in time. Bodies are hashed before they are stored and
+ * before they are served.
+ */
+import { LRUCache } from 'lru-cache'
+import { abortable, delay } from '../async/abort.ts'
+import type { Clock } from '../async/clock.ts'
+import { SingleFlight } from '../async/single-flight.ts'
+import { codeOf, GatewayError, isNonAnswer } from '../errors.ts'
+import type { Ledger, TagRecord } from '../ledger/ledger.ts'
+import { algorithmOf, digestOf, type Digest } from '../oci/digest.ts'
+import { childrenOf, manifestTypeFor, parseManifest, type Manifest } from '../oci/manifest.ts'
+import { isDigest, type Reference, type Tag } from '../oci/reference.ts'
+import type { Repository } from '../oci/repository.ts'
+import type { Store } from '../store/store.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { freshness, maxWaitFor, type TagPolicy } from './freshness.ts'
+import type { Membership } from './membership.ts'
+import { NegativeCache } from './negative.ts'
+
+export type ManifestEvent =
+  | {
+      readonly kind: 'revalidated'
+      readonly repository: Repository
+      readonly tag: Tag
+      readonly digest: Digest
+      readonly isMoved: boolean
+    }
+  | { readonly kind: 'served_stale'; readonly repository: Repository; readonly tag: Tag; readonly reason: string }
+  | { readonly kind: 'gone'; readonly repository: Repository; readonly tag: Tag }
+  | { readonly kind: 'quarantined'; readonly repository: Repository; readonly digest: Digest }
+  | { readonly kind: 'not_stored'; readonly repository: Repository; readonly digest: Digest; readonly error: unknown }
+
+export interface ManifestCacheOptions {
+  readonly namespace: string
+  readonly store: Store
+  readonly ledger: Ledger
+  readonly upstream: Upstream
+  readonly membership: Membership
+  readonly clock: Clock
+  readonly tags: TagPolicy
+  readonly negativeTtlMs: number
+  /** Memory for hot manifests, in bytes. */
+  readonly memoryBytes: number
+  readonly isOffline: boolean
+  readonly onEvent: (event: ManifestEvent) => void
+}
+
+export interface ManifestRequest {
+  readonly repository: Repository
+  readonly reference: Reference
+  /** The client's: ends its wait only. */
+  readonly signal: AbortSignal
+}
+
+export type ManifestOutcome = 'hit' | 'miss' | 'joined' | 'revalidated' | 'stale'
+
+export interface FoundManifest {
+  readonly manifest: Manifest
+  readonly outcome: ManifestOutcome
+  /** Why it is stale, in the words of an error code. */
+  readonly staleReason?: string
+}
+
+const MAX_TAG_RECORDS = 50_000
+const MAX_GONE_TAGS = 10_000
+
+interface Check {
+  readonly result: Promise<TagRecord>
+  readonly startedAt: number
+}
+
+export class ManifestCache {
+  readonly #options: ManifestCacheOptions
+  readonly #memory: LRUCache<string, Manifest>
+  readonly #records = new LRUCache<string, TagRecord>({ max: MAX_TAG_RECORDS })
+  readonly #goneSince = new LRUCache<string, number>({ max: MAX_GONE_TAGS })
+  readonly #fetches = new SingleFlight<Manifest>()
+  readonly #checks = new Map<string, Check>()
+  readonly #negative: NegativeCache
+  readonly #closing = new AbortController()
+
+  constructor(options: ManifestCacheOptions) {
+    this.#options = options
+    this.#negative = new NegativeCache(options.clock, options.negativeTtlMs)
+    this.#memory = new LRUCache({
+      maxSize: Math.max(1, options.memoryBytes),
+      sizeCalculation: (manifest, key) => manifest.bytes.length + key.length + 128,
+    })
+  }
+
+  /** Finds a manifest, here or at the upstream. Rejects with a `GatewayError` when neither has it. */
+  async find(request: ManifestRequest): Promise<FoundManifest> {
+    const { reference } = request
+    return isDigest(reference) ? this.#byDigest(request, reference) : this.#byTag(request, reference)
+  }
+
+  /** The manifest of a tag that may well not exist: asked by HEAD first, which counts against nobody's pulls. */
+  async findIfThere(repository: Repository, tag: Tag, signal: AbortSignal): Promise<Manifest | undefined> {
+    try {
+      if ((await this.readRecord(repository, tag)) === undefined) {
+        this.#negative.check(keyOf(repository, tag))
+        await this.#options.upstream.headManifest(repository, tag, { signal, priority: 'background' })
+      }
+      return (await this.find({ repository, reference: tag, signal })).manifest
+    } catch (error) {
+      const code = codeOf(this.#negative.remember(keyOf(repository, tag), error))
+      if (code === 'MANIFEST_UNKNOWN' || code === 'NAME_UNKNOWN') return undefined
+      throw error
+    }
+  }
+
+  /** The manifest when it is here, readable for the repository and intact; never asks anybody. */
+  async findHeld(repository: Repository, digest: Digest): Promise<Manifest | undefined> {
+    const key = keyOf(repository, digest)
+    const remembered = this.#memory.get(key)
+    if (remembered !== undefined) return remembered
+    const { store, membership } = this.#options
+    if (!(await membership.isLinked(repository, 'manifest', digest))) {
+      if (!(await membership.isNamed(repository, 'manifest', digest))) return undefined
+    }
+    const manifest = await store.readManifest(repository, digest)
+    if (manifest === undefined) return undefined
+    if (digestOf(manifest.bytes, algorithmOf(digest)) !== digest) {
+      await store.quarantine(digest)
+      this.#options.onEvent({ kind: 'quarantined', repository, digest })
+      return undefined
+    }
+    this.#memory.set(key, manifest)
+    return manifest
+  }
+
+  /** What we know of a tag without asking; undefined when nothing. */
+  async readRecord(repository: Repository, tag: Tag): Promise<TagRecord | undefined> {
+    const { ledger, namespace, store } = this.#options
+    const key = keyOf(repository, tag)
+    const known = this.#records.get(key) ?? (await ledger.readTag(namespace, repository, tag))
+    if (known !== undefined) {
+      this.#records.set(key, known)
+      return known
+    }
+    // The folder alone is enough: a tag it names counts as held, and as not confirmed since.
+    const digest = await store.readTag(repository, tag)
+    return digest === undefined ? undefined : { digest, checkedAt: 0 }
+  }
+
+  close(): void {
+    this.#closing.abort(new GatewayError('OVERLOADED', `${this.#options.namespace}: the gateway is stopping`))
+  }
+
+  async #byDigest({ repository, signal }: ManifestRequest, digest: Digest): Promise<FoundManifest> {
+    const held = await this.findHeld(repository, digest)
+    if (held !== undefined) return { manifest: held, outcome: 'hit' }
+    this.#negative.check(keyOf(repository, digest))
+    const outcome = this.#fetches.has(keyOf(repository, digest)) ? 'joined' : 'miss'
+    return { manifest: await this.#fetch(repository, digest, signal), outcome }
+  }
+
+  async #byTag({ repository, signal }: ManifestRequest, tag: Tag): Promise<FoundManifest> {
+    const { clock, tags, isOffline } = this.#options
+    const record = await this.readRecord(repository, tag)
+    const held = record && (await this.findHeld(repository, record.digest))
+    if (record === undefined || held === undefined) return this.#coldTag(repository, tag, signal)
+    if (isOffline || tags.isImmutable(repository, tag)) return { manifest: held, outcome: 'hit' }
+    const age = freshness(record, tag, clock.now(), tags)
+    if (age === 'fresh') return { manifest: held, outcome: 'hit' }
+    try {
+      const confirmed = await this.#confirm(repository, tag, record, signal)
+      const manifest = confirmed.digest === held.digest ? held : await this.findHeld(repository, confirmed.digest)
+      if (manifest !== undefined) return { manifest, outcome: 'revalidated' }
+      return await this.#coldTag(repository, tag, signal)
+    } catch (error) {
+      if (signal.aborted) throw error
+      const reason = this.#staleReason(repository, tag, error)
+      if (reason === undefined || age === 'expired') throw error
+      this.#options.onEvent({ kind: 'served_stale', repository, tag, reason })
+      return { manifest: held, outcome: 'stale', staleReason: reason }
+    }
+  }
+
+  async #coldTag(repository: Repository, tag: Tag, signal: AbortSignal): Promise<FoundManifest> {
+    const key = keyOf(repository, tag)
+    this.#negative.check(key)
+    const outcome = this.#fetches.has(key) ? 'joined' : 'miss'
+    return { manifest: await this.#fetch(repository, tag, signal), outcome }
+  }
+
+  /** Why what we hold may stand in for `error`; undefined when the error is the answer. */
+  #staleReason(repository: Repository, tag: Tag, error: unknown): string | undefined {
+    const { clock, tags, onEvent } = this.#options
+    const code = codeOf(error)
+    if (isNonAnswer(error) || code === 'UPSTREAM_DENIED' || error instanceof CheckTakesLong) return code ?? 'SLOW'
+    if (code !== 'MANIFEST_UNKNOWN' && code !== 'NAME_UNKNOWN') return undefined
+    const key = keyOf(repository, tag)
+    const since = this.#goneSince.get(key) ?? clock.now()
+    this.#goneSince.set(key, since)
+    onEvent({ kind: 'gone', repository, tag })
+    return tags.onGone === 'keep' && clock.now() - since < tags.goneForMs ? code : undefined
+  }
+
+  /** Waits for the one check of this tag, but no longer than a client waits for an answer that we hold already. */
+  async #confirm(repository: Repository, tag: Tag, record: TagRecord, signal: AbortSignal): Promise<TagRecord> {
+    const { clock, tags } = this.#options
+    const key = keyOf(repository, tag)
+    const check = this.#checks.get(key) ?? this.#startCheck(key, repository, tag, record)
+    // Counted from the start of the check: who comes late does not wait again for what others waited for.
+    const leftMs = maxWaitFor(record, clock.now(), tags) - (performance.now() - check.startedAt)
+    if (leftMs <= 0) throw new CheckTakesLong()
+    const given = new AbortController()
+    try {
+      const late = delay(leftMs, given.signal).then(() => Promise.reject(new CheckTakesLong()))
+      return await abortable(Promise.race([check.result, late]), signal)
+    } finally {
+      given.abort()
+    }
+  }
+
+  #startCheck(key: string, repository: Repository, tag: Tag, record: TagRecord): Check {
+    const result = this.#check(repository, tag, record).finally(() => this.#checks.delete(key))
+    // It goes on when every client has been served the stale answer.
+    result.catch(() => undefined)
+    const check = { result, startedAt: performance.now() }
+    this.#checks.set(key, check)
+    return check
+  }
+
+  /** Asks by HEAD where the tag points; a new digest counts only once its manifest is here and verified. */
+  async #check(repository: Repository, tag: Tag, record: TagRecord): Promise<TagRecord> {
+    const { upstream, onEvent } = this.#options
+    const { signal } = this.#closing
+    const head = await upstream.headManifest(repository, tag, { signal })
+    if (head.digest === undefined) {
+      const fetched = await this.#fetch(repository, tag, signal)
+      return { digest: fetched.digest, checkedAt: this.#options.clock.now() }
+    }
+    const isMoved = head.digest !== record.digest
+    if (isMoved && (await this.findHeld(repository, head.digest)) === undefined)
+      await this.#fetch(repository, head.digest, signal)
+    onEvent({ kind: 'revalidated', repository, tag, digest: head.digest, isMoved })
+    return this.#point(repository, tag, head.digest)
+  }
+
+  async #fetch(repository: Repository, reference: Reference, signal: AbortSignal): Promise<Manifest> {
+    const { namespace, isOffline } = this.#options
+    const key = keyOf(repository, reference)
+    if (isOffline)
+      throw new GatewayError('OFFLINE', `${namespace}/${key}: not held, and ${namespace} is configured offline`)
+    return this.#fetches.join(key, signal, async (shared) => {
+      try {
+        const manifest = await this.#download(repository, reference, shared)
+        await this.#keep(repository, manifest)
+        this.#negative.forget(key)
+        if (!isDigest(reference)) await this.#point(repository, reference, manifest.digest)
+        return manifest
+      } catch (error) {
+        throw this.#negative.remember(key, error)
+      }
+    })
+  }
+
+  async #download(repository: Repository, reference: Reference, signal: AbortSignal): Promise<Manifest> {
+    const { upstream, namespace } = this.#options
+    const { bytes, mediaType, claimedDigest } = await upstream.fetchManifest(repository, reference, { signal })
+    const expected = isDigest(reference) ? reference : claimedDigest
+    const digest = digestOf(bytes, expected === undefined ? 'sha256' : algorithmOf(expected))
+    const what = `GET ${namespace}/${keyOf(repository, reference)}`
+    if (expected !== undefined && digest !== expected) {
+      throw new GatewayError(
+        'UPSTREAM_INVALID',
+        `${what}: the ${bytes.length} bytes that came hash to ${digest}, not ${expected}`,
+      )
+    }
+    const verdict = manifestTypeFor(mediaType, bytes)
+    if ('problem' in verdict) throw new GatewayError('UPSTREAM_INVALID', `${what}: ${verdict.problem}`)
+    return { digest, mediaType: verdict.mediaType, bytes }
+  }
+
+  /** Stores a verified manifest; a disk that cannot take it must not keep the client from it. */
+  async #keep(repository: Repository, manifest: Manifest): Promise<void> {
+    const { store, ledger, namespace, onEvent } = this.#options
+    this.#memory.set(keyOf(repository, manifest.digest), manifest)
+    try {
+      await store.writeManifest(repository, manifest)
+    } catch (error) {
+      onEvent({ kind: 'not_stored', repository, digest: manifest.digest, error })
+    }
+    const parsed = parseManifest(manifest.bytes)
+    if (parsed !== undefined) ledger.writeManifest(namespace, repository, manifest.digest, childrenOf(parsed))
+  }
+
+  /** Points a tag at a manifest that is here, confirmed now. */
+  async #point(repository: Repository, tag: Tag, digest: Digest): Promise<TagRecord> {
+    const { store, ledger, namespace, clock, onEvent } = this.#options
+    const key = keyOf(repository, tag)
+    const known = await this.readRecord(repository, tag)
+    const record = { digest, checkedAt: clock.now() }
+    this.#records.set(key, record)
+    this.#goneSince.delete(key)
+    if (known?.digest !== digest || known.checkedAt === 0) {
+      await store
+        .writeTag(repository, tag, digest)
+        .catch((error: unknown) => onEvent({ kind: 'not_stored', repository, digest, error }))
+    }
+    ledger.writeTag(namespace, repository, tag, record)
+    return record
+  }
+}
+
+/** The check has taken longer than a client should wait. */
+class CheckTakesLong extends Error {
+  override readonly name = 'CheckTakesLong'
+}
+
+function keyOf(repository: Repository, reference: Reference): string {
+  return isDigest(reference) ? `${repository}@${reference}` : `${repository}:${reference}`
+}
