@@ -1,0 +1,87 @@
+/** What one upstream's file must not say, beyond what its schema can know. Mostly: who would receive the credentials. */
+import { isLoopback } from './loopback.ts'
+import type { DeclaredUpstream } from './declared.ts'
+import type { Problem } from './source.ts'
+import { UPSTREAM_NAME } from './upstream-schema.ts'
+
+// Beside the upstreams' folders in `data`, or the API's own first path segment.
+const RESERVED_NAMES: readonly string[] = ['v2', 'incoming', 'ledger.sqlite']
+const MAX_NAME_LENGTH = 128
+
+export function checkUpstream(declared: DeclaredUpstream): Problem[] {
+  return [...checkName(declared), ...checkCredentials(declared), ...checkPairs(declared)]
+}
+
+function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
+  const { name, routes } = upstream
+  const problems: Problem[] = []
+  if (!UPSTREAM_NAME.test(name) || name.length > MAX_NAME_LENGTH || name.includes('..')) {
+    problems.push(
+      source.problemAt(
+        ['name'],
+        `the file's name gives ${JSON.stringify(name)}, which is no name of an upstream: write for example name: ghcr.io`,
+      ),
+    )
+  } else if (RESERVED_NAMES.includes(name)) {
+    problems.push(source.problemAt(['name'], `${name} is reserved: choose another name`))
+  }
+  if (routes.prefix?.split('/')[0] === 'v2')
+    problems.push(source.problemAt(['routes', 'prefix'], 'v2 starts every path of a registry: choose another prefix'))
+  if (upstream.isPattern && (routes.port !== undefined || routes.hosts.length > 0)) {
+    const key = routes.port === undefined ? 'hosts' : 'port'
+    problems.push(
+      source.problemAt(['routes', key], 'says no single host of the pattern: give that host a file of its own'),
+    )
+  }
+  return problems
+}
+
+function checkCredentials({ upstream, source }: DeclaredUpstream): Problem[] {
+  const { auth = [], network, name } = upstream
+  const problems: Problem[] = []
+  const at = source.problemAt.bind(source)
+  for (const [index, credential] of auth.entries()) {
+    if (upstream.isPattern && credential.username !== undefined) {
+      const message = `a user name and password must not stand on the pattern ${name}: a stranger could name the host that receives them; use helper, or one file a host`
+      problems.push(at(['auth', index, 'username'], message))
+    }
+  }
+  const general = auth.flatMap((credential, index) => (credential.repositories === undefined ? [index] : []))
+  for (const index of general.slice(1)) {
+    problems.push(
+      at(['auth', index], 'is for all repositories, and so is an earlier one: give one of them repositories'),
+    )
+  }
+  if ((auth.length > 0 || network.cert !== undefined) && upstream.access !== 'shared') {
+    const whose = auth.length > 0 ? 'credentials' : 'a client certificate'
+    const message = `${name} has ${whose} and clients need none: everything readable with them, private images too, is shared with whoever reaches this gateway. If that is meant, add the line "access: shared"`
+    problems.push(at([auth.length > 0 ? 'auth' : 'network'], message))
+  }
+  if (auth.length > 0 && !upstream.allowPlaintextCredentials) {
+    for (const [index, { url }] of upstream.url.entries()) {
+      if (!url.startsWith('http://') || isLoopback(new URL(url).hostname)) continue
+      const message = `credentials would go in plain text to ${new URL(url).host}: use https://, or add the line "allowPlaintextCredentials: true"`
+      problems.push(at(['url', index], message))
+    }
+  }
+  return problems
+}
+
+function checkPairs({ upstream, source }: DeclaredUpstream): Problem[] {
+  const { network, url } = upstream
+  const problems: Problem[] = []
+  if (network.cert !== undefined && network.key === undefined)
+    problems.push(source.problemAt(['network', 'cert'], 'needs network.key beside it'))
+  if (network.key !== undefined && network.cert === undefined)
+    problems.push(source.problemAt(['network', 'key'], 'needs network.cert beside it'))
+  for (const capability of ['resolve', 'pull'] as const) {
+    if (url.some((endpoint) => endpoint.capabilities.includes(capability))) continue
+    problems.push(
+      source.problemAt(
+        ['url'],
+        `no endpoint has the capability ${capability}, so nothing could be pulled by ${capability === 'resolve' ? 'tag' : 'digest'}`,
+      ),
+    )
+  }
+  return problems
+}
