@@ -51,7 +51,8 @@ export function missingFor(client: Client): string | undefined {
 }
 
 export interface ClientsOptions {
-  readonly cosignPublicKey: string
+  /** Read when cosign runs: the key is made with the content. */
+  readonly cosignPublicKey: () => string
 }
 
 /** Every client in every configuration that the matrix has. */
@@ -258,7 +259,7 @@ function helm(route: RouteKind): Client {
   })
 }
 
-function cosign(route: RouteKind, publicKey: string): Client {
+function cosign(route: RouteKind, publicKey: () => string): Client {
   const program = labProgram('cosign')
   const about = { name: 'cosign verify', route, programs: [program], pulls: 'signed images' } as const
   return commandClient(about, async (work, gateway, name) => {
@@ -267,7 +268,7 @@ function cosign(route: RouteKind, publicKey: string): Client {
       [
         'verify',
         '--key',
-        publicKey,
+        publicKey(),
         '--insecure-ignore-tlog=true',
         '--allow-insecure-registry',
         '--allow-http-registry',

@@ -9,7 +9,7 @@ import { labFolder, labProgram, run, temporaryFolder } from './lab.ts'
 import { startPlainRegistry } from './upstreams.ts'
 
 /** Raised when what is made here changes: the old content is then left alone and new content made. */
-const CONTENT_VERSION = 1
+const CONTENT_VERSION = 2
 
 /** The upstreams that hold content, under the names that clients know. */
 export const REGISTRIES = ['docker.io', 'ghcr.io', 'quay.io'] as const
@@ -28,6 +28,8 @@ export interface Image {
   readonly amd64: string
   /** Configuration and layers of all its manifests. */
   readonly blobs: readonly { readonly digest: string; readonly size: number }[]
+  /** Manifests that refer to it (SBOM, signature), from the fallback tag of the tag scheme. */
+  readonly referrers: readonly string[]
 }
 
 export interface Content {
@@ -276,8 +278,10 @@ async function describe(name: (typeof IMAGES)[ImageName], host: string): Promise
   }
   addBlobs(top.json)
   for (const child of children) addBlobs((await readManifest(`${base}/${child.digest}`)).json)
+  const fallback = await readManifest(`${base}/${top.digest.replace(':', '-')}`).catch(() => undefined)
   return {
     ...name,
+    referrers: (fallback?.json.manifests ?? []).map((one) => one.digest),
     mediaType: top.mediaType,
     digest: top.digest,
     manifests: children.length === 0 ? [top.digest] : children.map((child) => child.digest),

@@ -18,6 +18,8 @@ export interface GatewayOptions {
   readonly folder: string
   /** Each gets a port of its own, and the host name `<name>.localhost`. */
   readonly upstreams: readonly UpstreamFile[]
+  /** Upstream of a request that names none. Default: docker.io if it is declared. */
+  readonly default?: string
   /** More of `entrepot.yaml`. */
   readonly more?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
@@ -40,7 +42,7 @@ export function projectFolder(): string {
   return fileURLToPath(new URL('../..', import.meta.url))
 }
 
-/** Writes the configuration, starts the gateway and waits for `/readyz`. The default upstream is docker.io if declared. */
+/** Writes the configuration, starts the gateway and waits for `/readyz`. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { folder, upstreams } = options
   const upstreamsFolder = join(folder, 'upstreams.d')
@@ -54,9 +56,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const routes = { hosts: [`${upstream.name}.localhost`], port, prefix: upstream.name }
     await writeFile(join(upstreamsFolder, `${upstream.name}.yaml`), stringify({ routes, ...upstream }))
   }
-  const hasHub = upstreams.some((upstream) => upstream.name === 'docker.io')
+  const fallback = options.default ?? upstreams.find((upstream) => upstream.name === 'docker.io')?.name
   const configuration = {
-    listen: [{ address: all, ...(hasHub ? { default: 'docker.io' } : {}) }],
+    listen: [{ address: all, ...(fallback === undefined ? {} : { default: fallback }) }],
     admin: { address: admin },
     data: join(folder, 'data'),
     ledger: join(folder, 'data', 'ledger.sqlite'),
