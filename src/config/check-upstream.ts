@@ -1,4 +1,5 @@
 /** What one upstream's file must not say, beyond what its schema can know. Mostly: who would receive the credentials. */
+import { parseHostPattern } from '../routing/pattern.ts'
 import { isLoopback } from './loopback.ts'
 import type { DeclaredUpstream } from './declared.ts'
 import type { Problem } from './source.ts'
@@ -15,11 +16,12 @@ export function checkUpstream(declared: DeclaredUpstream): Problem[] {
 function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
   const { name, routes } = upstream
   const problems: Problem[] = []
-  if (!UPSTREAM_NAME.test(name) || name.length > MAX_NAME_LENGTH || name.includes('..')) {
+  const isName = upstream.isPattern ? parseHostPattern(name) !== undefined : UPSTREAM_NAME.test(name)
+  if (!isName || name.length > MAX_NAME_LENGTH) {
     problems.push(
       source.problemAt(
         ['name'],
-        `the file's name gives ${JSON.stringify(name)}, which is no name of an upstream: write for example name: ghcr.io`,
+        `${JSON.stringify(name)} is no name of an upstream, write for example ghcr.io or, as a pattern, *.pkg.dev`,
       ),
     )
   } else if (RESERVED_NAMES.includes(name)) {
@@ -27,10 +29,18 @@ function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
   }
   if (routes.prefix?.split('/')[0] === 'v2')
     problems.push(source.problemAt(['routes', 'prefix'], 'v2 starts every path of a registry: choose another prefix'))
-  if (upstream.isPattern && (routes.port !== undefined || routes.hosts.length > 0)) {
-    const key = routes.port === undefined ? 'hosts' : 'port'
+  const fixed = [
+    { path: ['aliases'], isSet: upstream.aliases.length > 0 },
+    { path: ['routes', 'hosts'], isSet: routes.hosts.length > 0 },
+    { path: ['routes', 'port'], isSet: routes.port !== undefined },
+    { path: ['routes', 'prefix'], isSet: routes.prefix !== name },
+  ]
+  for (const { path } of upstream.isPattern ? fixed.filter(({ isSet }) => isSet) : []) {
     problems.push(
-      source.problemAt(['routes', key], 'says no single host of the pattern: give that host a file of its own'),
+      source.problemAt(
+        path,
+        `would not say which host of the pattern ${name} is meant: give that host a file of its own`,
+      ),
     )
   }
   return problems

@@ -1,8 +1,7 @@
 /** The configuration as the rest of the program gets it: checked, absolute paths, milliseconds, bytes, defaults filled in. */
 import type { GatewayFile } from './gateway-schema.ts'
 import type { Address } from './leaf.ts'
-import type { Place } from './source.ts'
-import type { KeyPath } from './source.ts'
+import type { KeyPath, Place } from './source.ts'
 import type { UpstreamFile } from './upstream-schema.ts'
 
 export interface Config extends Omit<GatewayFile, 'listen' | 'ledger' | 'upstreams'> {
@@ -44,7 +43,7 @@ export interface UpstreamConfig extends Omit<UpstreamFile, 'name' | 'routes'> {
     /** Lower case. */
     readonly hosts: readonly string[]
     readonly port: number | undefined
-    /** Undefined only where the name holds a port, which no image name can carry as its first part. */
+    /** A prefix beside the name, or the name itself; undefined where that holds a port, which no image name can carry. */
     readonly prefix: string | undefined
   }
 }

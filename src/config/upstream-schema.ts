@@ -4,11 +4,11 @@ import { Leaves, type Surroundings } from './leaf.ts'
 import { oneOrMany, OR_URL, section } from './section.ts'
 
 /** A name with at most a port, or a pattern of one; also the name of a folder, so nothing with a slash. */
-export const UPSTREAM_NAME = /^(?:[a-z0-9*](?:[a-z0-9.*_-]*[a-z0-9*])?)(?::\d{1,5})?$/
-// A first path segment that clients accept in an image name (distribution-spec, <name>), one or more of them.
-const PREFIX = /^[a-z0-9*]+(?:[._*-]+[a-z0-9*]+)*(?:\/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$/
-const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-f:]+\])$/
-const NS = /^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?$/
+export const UPSTREAM_NAME = /^(?:[a-z0-9*-]+\.)*[a-z0-9*-]+(?::\d{1,5})?$/
+// What clients accept before the image's name (distribution-spec, <name>); routing looks at four parts at most.
+const PREFIX_PART = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*'
+const PREFIX = new RegExp(`^${PREFIX_PART}(?:/${PREFIX_PART}){0,3}$`)
+const NS = /^(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+(?::\d{1,5})?$/
 const REALM = /^(?:https:\/\/)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?(?:\/[^?#\s]*)?$/
 const GLOB = /^[^\s]+$/
 const HELPER = /^[a-z0-9][a-z0-9._-]*$/i
@@ -41,7 +41,7 @@ export function upstreamSchema(surroundings: Surroundings) {
     routes: section(
       {
         hosts: z
-          .array(leaves.text('ghcr.mirror.example', { pattern: HOST, what: 'host name' }))
+          .array(leaves.text('ghcr.mirror.example', { pattern: NS, what: 'host name' }))
           .prefault([])
           .meta({
             description: 'Host names (SNI and `Host`) under which clients reach this upstream alone.',
@@ -51,7 +51,8 @@ export function upstreamSchema(surroundings: Surroundings) {
             'Port at which clients reach this upstream alone. Opened on the hosts of `listen`, with their TLS, unless `listen` names the port itself.',
         }),
         prefix: leaves.text('ghcr.io', { pattern: PREFIX, what: 'path prefix in lower case' }).optional().meta({
-          description: 'First part of the path that selects this upstream: `gateway/ghcr.io/org/app`. Default: `name`.',
+          description:
+            'A further first part of the path that selects this upstream, beside its name: with `hub`, `gateway/hub/library/alpine`.',
         }),
       },
       'By what a request is recognised as meant for this upstream, beside `ns`.',
