@@ -1,0 +1,256 @@
+/** A body on its way in, as a file in `incoming` with positional writes, hashed as its front grows. */
+import { constants } from 'node:fs'
+import { open, rm, type FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { Intervals } from '../../async/intervals.ts'
+import { GatewayError } from '../../errors.ts'
+import { algorithmOf, type Digest } from '../../oci/digest.ts'
+import type { Committed, Incoming } from '../store.ts'
+import { isAbsence, storeError } from './fs-error.ts'
+import type { GroupCommit } from './group-commit.ts'
+import type { HashJob, Hasher } from './hasher.ts'
+import { loadIntervalMap } from './interval-map.ts'
+import { MapSaver } from './map-saver.ts'
+import { renameInto, type SmallFileWriter } from './small-file.ts'
+import { readAt, stampOf } from './stored-blob.ts'
+
+export interface FsIncomingOptions {
+  readonly digest: Digest
+  readonly path: string
+  readonly mapPath: string
+  /** Where the bytes go once they are verified. */
+  readonly finalPath: string
+  readonly writer: SmallFileWriter
+  readonly group: GroupCommit
+  readonly hasher: Hasher
+  /** Called once, when the file in `incoming` is ours no more: committed, kept or dropped. */
+  readonly onFree: () => void
+}
+
+export class FsIncoming implements Incoming {
+  readonly digest: Digest
+  readonly held: Intervals
+  readonly #options: FsIncomingOptions
+  readonly #map: MapSaver
+  #file: Promise<FileHandle> | undefined
+  #job: Promise<HashJob> | undefined
+  #computed: { readonly size: number; readonly digest: Promise<Digest> } | undefined
+  #front = 0
+  #state: 'open' | 'committing' | 'committed' | 'ended' = 'open'
+  #synced: Promise<unknown> = Promise.resolve()
+
+  private constructor(options: FsIncomingOptions, file: FileHandle | undefined, held: Intervals) {
+    this.#options = options
+    this.digest = options.digest
+    this.held = held
+    this.#file = file && Promise.resolve(file)
+    const { writer, mapPath: path, digest } = options
+    this.#map = new MapSaver({ writer, path, digest, held }, held.bytes > 0)
+  }
+
+  /** Opens what an earlier run left, if its map is whole; else starts empty, and without a file before the first byte. */
+  static async open(options: FsIncomingOptions): Promise<FsIncoming> {
+    const { path, mapPath, digest } = options
+    let file: FileHandle | undefined
+    try {
+      file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW)
+      const stat = await file.stat()
+      const held = stat.isFile() ? await loadIntervalMap(mapPath, digest, stat.size) : undefined
+      if (held !== undefined && held.bytes > 0) return new FsIncoming(options, file, held)
+    } catch (error) {
+      await file?.close()
+      if (!isAbsence(error)) throw storeError('open', path, error)
+      file = undefined
+    }
+    await file?.close()
+    await removeBody(path, mapPath)
+    return new FsIncoming(options, undefined, new Intervals())
+  }
+
+  /** Whether it is committed, kept, dropped, or just about to be. */
+  get isEnding(): boolean {
+    return this.#state !== 'open'
+  }
+
+  async write(chunk: Uint8Array, offset: number): Promise<void> {
+    this.#requireOpen('write')
+    try {
+      const file = await this.#openFile()
+      // The front is hashed and may be read already: it is never written again.
+      let written = Math.min(chunk.byteLength, Math.max(0, this.#front - offset))
+      while (written < chunk.byteLength) {
+        const count = await this.#options.writer.disk.write(file, chunk.subarray(written), offset + written)
+        if (count === 0) throw new Error('the disk took no byte')
+        written += count
+      }
+      this.held.add(offset, offset + chunk.byteLength)
+      if (this.#state === 'open') this.#map.onGrown(file)
+    } catch (error) {
+      throw storeError('write', this.#options.path, error)
+    }
+  }
+
+  async read(target: Uint8Array, position: number): Promise<number> {
+    if (this.#state === 'ended' || this.#file === undefined) throw this.#misuse('read')
+    const bytesRead = await readAt(await this.#file, this.#options.path, target, position)
+    if (bytesRead > 0) return bytesRead
+    throw new GatewayError('STORE_FAILED', `read ${this.#options.path} at ${position}: the file ends before`)
+  }
+
+  advance(front: number): void {
+    const final = Math.min(front, this.held.heldFrom(0))
+    if (this.#state !== 'open' || this.#computed !== undefined || final <= this.#front) return
+    this.#front = final
+    this.#startJob().then(
+      (job) => job.advance(final),
+      () => undefined, // told to whoever asks for the digest
+    )
+  }
+
+  computeDigest(size: number): Promise<Digest> {
+    if (this.#computed?.size === size) return this.#computed.digest
+    const computed = { size, digest: this.#computeDigest(size) }
+    this.#computed = computed
+    computed.digest.catch(() => {
+      if (this.#computed === computed) this.#computed = undefined
+    })
+    return computed.digest
+  }
+
+  async commit(size: number): Promise<Committed> {
+    this.#requireOpen('commit')
+    const actual = await this.computeDigest(size)
+    if (actual !== this.digest) throw this.#misuse(`give its name to ${size} bytes that hash to ${actual}`)
+    this.#requireOpen('commit')
+    this.#state = 'committing'
+    try {
+      return await this.#publish(size)
+    } catch (error) {
+      this.#state = 'open'
+      throw storeError('rename to', this.#options.finalPath, error)
+    }
+  }
+
+  async keep(): Promise<void> {
+    if (this.#state !== 'open') return
+    const file = await this.#file?.catch(() => undefined)
+    if (file === undefined || this.held.bytes === 0) return this.drop()
+    this.#state = 'ended'
+    await this.#cancelJob()
+    try {
+      await this.#map.save(file)
+      await file.close()
+    } catch (error) {
+      await this.#discard(file)
+      throw storeError('save', this.#options.mapPath, error)
+    } finally {
+      this.#options.onFree()
+    }
+  }
+
+  async drop(): Promise<void> {
+    if (this.#state !== 'open') return
+    this.#state = 'ended'
+    try {
+      await Promise.all([this.#cancelJob(), this.#map.stop()])
+      await this.#discard(await this.#file?.catch(() => undefined))
+    } finally {
+      this.#options.onFree()
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#state !== 'committed') return
+    this.#state = 'ended'
+    await this.#synced
+    await (await this.#file)?.close().catch(() => undefined)
+  }
+
+  async #computeDigest(size: number): Promise<Digest> {
+    this.#requireOpen('hash')
+    if (!this.held.contains(0, size)) throw this.#misuse(`hash ${size} bytes, of which not all are here,`)
+    this.#front = Math.max(this.#front, size)
+    const job = await this.#startJob()
+    this.#job = undefined
+    try {
+      return await job.finish(size)
+    } catch (error) {
+      this.#requireOpen('hash')
+      // The thread may have ended since this job began: the bytes are all here, so they are read once more.
+      return (await this.#openJob()).finish(size).catch(() => Promise.reject(error))
+    }
+  }
+
+  async #publish(size: number): Promise<Committed> {
+    const { path, mapPath, finalPath, writer, group } = this.#options
+    await this.#map.stop()
+    const file = await this.#openFile()
+    // A transfer that was cut may have left bytes behind the end that nobody counts as held.
+    if ((await file.stat()).size !== size) await file.truncate(size)
+    await group.room()
+    await renameInto(writer, path, finalPath)
+    this.#state = 'committed'
+    const stamp = stampOf(await file.stat())
+    const durable = group.add(finalPath, 'bytes', file)
+    this.#synced = durable
+    await rm(mapPath, { force: true }).catch(() => undefined) // without its file a map means nothing
+    this.#options.onFree()
+    return { stamp, durable }
+  }
+
+  #openFile(): Promise<FileHandle> {
+    this.#file ??= this.#createFile()
+    return this.#file
+  }
+
+  async #createFile(): Promise<FileHandle> {
+    const { path, writer } = this.#options
+    const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
+    try {
+      await writer.createFolder(dirname(path))
+      return await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644)
+    } catch (error) {
+      this.#file = undefined // space may come back: the next write tries again
+      throw storeError('create', path, error)
+    }
+  }
+
+  #startJob(): Promise<HashJob> {
+    this.#job ??= this.#openJob()
+    return this.#job
+  }
+
+  async #openJob(): Promise<HashJob> {
+    const { path, hasher, digest } = this.#options
+    const { ino: inode } = await (await this.#openFile()).stat()
+    return hasher.start({ path, inode, algorithm: algorithmOf(digest) })
+  }
+
+  async #cancelJob(): Promise<void> {
+    const job = await this.#job?.catch(() => undefined)
+    job?.cancel()
+  }
+
+  async #discard(file: FileHandle | undefined): Promise<void> {
+    await file?.close().catch(() => undefined)
+    await removeBody(this.#options.path, this.#options.mapPath)
+  }
+
+  #requireOpen(verb: string): void {
+    if (this.#state !== 'open') throw this.#misuse(verb)
+  }
+
+  #misuse(verb: string): GatewayError {
+    return new GatewayError('STORE_FAILED', `cannot ${verb} ${this.#options.path}: it is ${this.#state}`)
+  }
+}
+
+/** Removes body and map, the map first: without it the body means nothing. */
+async function removeBody(path: string, mapPath: string): Promise<void> {
+  try {
+    await rm(mapPath, { force: true })
+    await rm(path, { force: true })
+  } catch (error) {
+    throw storeError('remove', path, error)
+  }
+}
