@@ -60,6 +60,8 @@ export interface Store {
   removeTag(repository: Repository, tag: Tag): Promise<void>
   /** Tags in lexical order. */
   listTags(repository: Repository): Promise<Tag[]>
+  /** Manifests linked to `repository`, in no given order; revoked ones are left out. The ledger is rebuilt from this. */
+  listManifests(repository: Repository): Promise<Digest[]>
   /** Repositories that hold at least one manifest link, in lexical order, after `last`, at most `limit`. */
   listRepositories(options: { readonly last?: string; readonly limit: number }): Promise<Repository[]>
 

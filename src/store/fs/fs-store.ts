@@ -18,7 +18,7 @@ import { GroupCommit } from './group-commit.ts'
 import type { Hasher } from './hasher.ts'
 import { FsIncoming } from './incoming.ts'
 import { Links } from './links.ts'
-import { listRepositories, listTags, type ListRepositoriesOptions } from './listing.ts'
+import { listManifests, listRepositories, listTags, type ListRepositoriesOptions } from './listing.ts'
 import { sweepLeftovers, sweepQuarantine, type LeftoverBounds } from './recover.ts'
 import { readSmallFile, renameInto, writeSmallFile, type SmallFileWriter } from './small-file.ts'
 import { FsStoredBlob, isPlausible, stampOf } from './stored-blob.ts'
@@ -143,6 +143,10 @@ export class FsStore implements Store {
 
   listTags(repository: Repository): Promise<Tag[]> {
     return listTags(this.#root, repository)
+  }
+
+  listManifests(repository: Repository): Promise<Digest[]> {
+    return listManifests(this.#root, repository)
   }
 
   listRepositories(options: ListRepositoriesOptions): Promise<Repository[]> {

@@ -1,10 +1,10 @@
 /** Walks the repositories tree: names in order, foreign files left alone, no more folders opened than an answer needs. */
 import { lstat, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseDigest } from '../../oci/digest.ts'
+import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import { MAX_REPOSITORY_LENGTH, parseRepository, type Repository } from '../../oci/repository.ts'
-import { REPOSITORIES, linkPath, revisionsPath, tagLinkPath, tagsPath } from '../layout.ts'
+import { REPOSITORIES, linkPath, revisionsPath, revokedPath, tagLinkPath, tagsPath } from '../layout.ts'
 import { isAbsence, storeError } from './fs-error.ts'
 
 /** Names read of one folder; the rest of a larger one is not listed. */
@@ -23,6 +23,18 @@ export async function listTags(root: string, repository: Repository): Promise<Ta
     present.push(...slice.filter((_, index) => exist[index]))
   }
   return present
+}
+
+/** Manifests linked to a repository and not revoked. */
+export async function listManifests(root: string, repository: Repository): Promise<Digest[]> {
+  const linked: Digest[] = []
+  const digests = await Array.fromAsync(revisions(root, repository))
+  for (let start = 0; start < digests.length; start += WIDTH) {
+    const slice = digests.slice(start, start + WIDTH)
+    const exist = await Promise.all(slice.map((digest) => isLinked(root, repository, digest)))
+    linked.push(...slice.filter((_, index) => exist[index]))
+  }
+  return linked
 }
 
 export interface ListRepositoriesOptions {
@@ -62,13 +74,29 @@ async function* walk(root: string, prefix: string, last: string): AsyncGenerator
 }
 
 async function hasManifest(root: string, repository: Repository): Promise<boolean> {
+  for await (const digest of revisions(root, repository)) {
+    if (await isFile(join(root, linkPath(repository, 'manifest', digest)))) return true
+  }
+  return false
+}
+
+/** Digests that have a revision folder, whatever is in it. */
+async function* revisions(root: string, repository: Repository): AsyncGenerator<Digest> {
   for (const algorithm of ['sha256', 'sha512']) {
     for (const hex of await readFolderNames(join(root, revisionsPath(repository), algorithm))) {
       const digest = parseDigest(`${algorithm}:${hex}`)
-      if (digest !== undefined && (await isFile(join(root, linkPath(repository, 'manifest', digest))))) return true
+      if (digest !== undefined) yield digest
     }
   }
-  return false
+}
+
+/** A revocation stands above a link, as in `Links.read`. */
+async function isLinked(root: string, repository: Repository, digest: Digest): Promise<boolean> {
+  const [link, revoked] = await Promise.all([
+    isFile(join(root, linkPath(repository, 'manifest', digest))),
+    isFile(join(root, revokedPath(repository, 'manifest', digest))),
+  ])
+  return link && !revoked
 }
 
 async function isFile(path: string): Promise<boolean> {
