@@ -20,7 +20,7 @@ export interface RebuildSource {
   listTags(repository: Repository): Promise<Tag[]>
   readTag(repository: Repository, tag: Tag): Promise<Digest | undefined>
   listManifests(repository: Repository): Promise<Digest[]>
-  readManifest(digest: Digest): Promise<Manifest | undefined>
+  readManifest(repository: Repository, digest: Digest): Promise<Manifest | undefined>
 }
 
 export interface RebuildProgress {
@@ -32,6 +32,8 @@ export interface RebuildProgress {
   readonly unreadable: number
   /** Repositories that the store failed to list or read. */
   readonly failed: number
+  /** Why the first of them failed. */
+  readonly failure: unknown
 }
 
 export interface RebuildOptions {
@@ -60,7 +62,14 @@ export async function rebuildNamespace(options: RebuildOptions): Promise<Rebuild
 class Rebuild {
   readonly #options: RebuildOptions
   readonly #startedAt: number
-  readonly #progress = { repositories: 0, manifests: 0, tags: 0, unreadable: 0, failed: 0 }
+  readonly #progress = {
+    repositories: 0,
+    manifests: 0,
+    tags: 0,
+    unreadable: 0,
+    failed: 0,
+    failure: undefined as unknown,
+  }
   #sliceStart = performance.now()
 
   constructor(options: RebuildOptions) {
@@ -93,7 +102,7 @@ class Rebuild {
     } catch (error) {
       if (signal.aborted) throw error
       // One unreadable folder must not keep the rest unknown.
-      this.#progress.failed++
+      if (this.#progress.failed++ === 0) this.#progress.failure = error
     }
   }
 
@@ -104,7 +113,7 @@ class Rebuild {
     // Edges follow from the bytes, so what is known is right. Waiting for the answer also holds us to the ledger's pace.
     const known = await ledger.readChildren(namespace, repository, digest)
     if (known.length > 0) return
-    const manifest = await store.readManifest(digest)
+    const manifest = await store.readManifest(repository, digest)
     // Only a verified manifest is a proof, and an adopted folder was verified by nobody.
     const isVerified = manifest !== undefined && digestOf(manifest.bytes, algorithmOf(digest)) === digest
     const parsed = isVerified ? parse(manifest.bytes) : undefined
