@@ -1,0 +1,117 @@
+/** What `serve` says when it is up: where it listens, what it serves under which names, and a line to try. Pure. */
+import type { Config, UpstreamConfig } from '../config/config.ts'
+import type { BoundListener, RunningGateway } from './runtime.ts'
+import { formatTable } from './table.ts'
+import type { Output } from './terminal.ts'
+
+export interface BannerOptions {
+  readonly config: Config
+  readonly gateway: RunningGateway
+  readonly version: string
+  readonly out: Output
+}
+
+/** A small public image of each shipped registry, so that the line can be pasted as it is; the first there is, is shown. */
+const EXAMPLES: ReadonlyMap<string, string> = new Map([
+  ['docker.io', 'library/alpine'],
+  ['quay.io', 'prometheus/busybox'],
+  ['registry.k8s.io', 'pause:3.10'],
+  ['mcr.microsoft.com', 'hello-world'],
+  ['public.ecr.aws', 'docker/library/alpine'],
+])
+const UNKNOWN_EXAMPLE = 'ORG/IMAGE:TAG'
+const INDENT = '  '
+
+/** The whole banner, ending in a line end. */
+export function formatBanner(options: BannerOptions): string {
+  const { version, out } = options
+  const title = `${out.paint('bold', 'entrepot')} ${version}`
+  const sections = [title, formatAddresses(options), formatUpstreams(options), formatExamples(options)]
+  return `\n${sections.filter((section) => section !== '').join('\n\n')}\n\n`
+}
+
+/** Where it can be reached for everything, and where it keeps things. */
+function formatAddresses({ config, gateway, out }: BannerOptions): string {
+  const rows = gateway.listeners.flatMap((listener, index) => {
+    if (config.upstreams.some(({ routes }) => routes.port === listener.port)) return []
+    const fallback = config.listeners[index]?.default
+    return [
+      [
+        'pull',
+        formatUrl(listener),
+        `every upstream, by its name in the path or in ns=${fallback === undefined ? '' : `; else ${fallback}`}`,
+      ],
+    ]
+  })
+  const { admin } = gateway
+  rows.push(['admin', formatUrl({ ...admin, tls: false }), '/livez /readyz /metrics'])
+  rows.push(['data', config.data, ''], ['upstreams', `${config.upstreamsFolder}/*.yaml`, ''])
+  // The first two columns hold addresses and paths: cut, they would be of no use.
+  const width = Math.max(...rows.filter(([, , what]) => what !== '').map(([, address = '']) => address.length))
+  return rows
+    .map(
+      ([label = '', address = '', what = '']) =>
+        `${INDENT}${out.paint('dim', label.padEnd(9))}  ${what === '' ? address : `${address.padEnd(width)}  ${what}`}`,
+    )
+    .join('\n')
+}
+
+function formatUpstreams({ config, gateway, out }: BannerOptions): string {
+  const table = config.upstreams.map((upstream) => ({
+    UPSTREAM: upstream.name,
+    'ALONE AT': ownAddresses(upstream, gateway).join(' '),
+    'ALSO CALLED': [...new Set([upstream.routes.prefix ?? '', ...upstream.aliases])]
+      .filter((word) => word !== upstream.name)
+      .join(' ')
+      .trim(),
+    ACCESS: describeAccess(upstream),
+  }))
+  const header = (['UPSTREAM', 'ALONE AT', 'ACCESS', 'ALSO CALLED'] as const).filter((column) =>
+    table.some((row) => row[column] !== ''),
+  )
+  const rows = table.map((row) => header.map((column) => row[column] || '-'))
+  const paint = (padded: string, { row }: { readonly row: number }): string =>
+    row === -1 ? out.paint('dim', padded) : padded
+  return formatTable(header, rows, { width: out.width, indent: INDENT, paint })
+}
+
+/** Addresses at which every request is for this upstream. */
+function ownAddresses({ routes }: UpstreamConfig, gateway: RunningGateway): string[] {
+  const urls = gateway.listeners.filter(({ port }) => port === routes.port).map(formatUrl)
+  return [...urls, ...routes.hosts]
+}
+
+function describeAccess({ auth, network, offline }: UpstreamConfig): string {
+  if (offline) return 'offline'
+  return auth === undefined && network.cert === undefined ? 'anonymous' : 'credentials, shared with all clients'
+}
+
+function formatExamples({ config, gateway, out }: BannerOptions): string {
+  const [main] = gateway.listeners
+  if (main === undefined) return ''
+  const at = `${clientHost(main.address)}:${main.port}`
+  const fallback = config.listeners[0]?.default
+  const lines = fallback === undefined ? [] : [`docker pull ${at}/${EXAMPLES.get(fallback) ?? UNKNOWN_EXAMPLE}`]
+  const others = config.upstreams.filter(
+    ({ name, isPattern }) => name !== fallback && !isPattern && !name.includes(':'),
+  )
+  const shown = [...EXAMPLES.keys()].find((known) => others.some(({ name }) => name === known)) ?? others[0]?.name
+  if (shown !== undefined) lines.push(`docker pull ${at}/${shown}/${EXAMPLES.get(shown) ?? UNKNOWN_EXAMPLE}`)
+  if (lines.length === 0) return ''
+  return [`${INDENT}Pull through it:`, '', ...lines.map((line) => `${INDENT}${INDENT}${out.paint('cyan', line)}`)].join(
+    '\n',
+  )
+}
+
+function formatUrl({ address, port, tls }: BoundListener): string {
+  return `${tls ? 'https' : 'http'}://${formatHost(address)}:${port}`
+}
+
+function formatHost(address: string): string {
+  return address.includes(':') ? `[${address}]` : address
+}
+
+/** What a client on this machine types; Docker takes plain HTTP from `localhost` without being told. */
+function clientHost(address: string): string {
+  return ['127.0.0.1', '::1', '::', '0.0.0.0', ''].includes(address) ? 'localhost' : formatHost(address)
+}
