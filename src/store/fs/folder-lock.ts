@@ -13,7 +13,8 @@ export function lockFolder(folder: string, path: string): Disposable {
   let database: DatabaseSync | undefined
   try {
     database = new DatabaseSync(path, { timeout: 0 })
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+    // Nothing is ever written, so no journal file needs to stand beside the lock.
+    database.exec('PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
     const held = database
     return { [Symbol.dispose]: () => held.close() }
   } catch (error) {

@@ -93,7 +93,7 @@ export class Hasher implements AsyncDisposable {
   }
 
   #spawn(): Worker {
-    const worker = new Worker(this.#script, { name: 'hash' })
+    const worker = new Worker(this.#script, { name: 'hash', execArgv: [] })
     worker.on('message', (reply: HashReply) => this.#settle(reply))
     worker.on('error', (error: unknown) =>
       this.#onCrash(worker, error instanceof Error ? error.message : String(error)),
