@@ -142,17 +142,25 @@ function namespaceOf(
   if (text === undefined || text === '') return problem('BAD_REQUEST', 'ns is empty or not properly encoded')
   const authority = parseAuthority(text)
   if (authority === undefined) return unknown(text, 'ns is host[:port] of a declared upstream')
-  if (authorityKey(authority) === authorityKey(host)) return undefined
-  const target = table.byNamespace(authority)
-  const own = authority.name === host.name || table.isOwn(authority) || table.byHost(authority) !== undefined
-  if (own) {
-    // A reference to another address of ours must keep that address's meaning, or a name would change its upstream.
-    const ours = (authority.port === undefined ? undefined : table.byPort(authority.port)) ?? table.byHost(authority)
-    if (ours !== undefined) return { target: ours, text }
-    const samePort = authority.port === undefined || authority.port === request.listener.port
-    return samePort || table.isOwn(authority) ? undefined : unknown(text, 'no listener of this gateway has that port')
-  }
+  const declared = table.byName(authority)
+  if (declared !== undefined) return { target: declared, text }
+  if (authority.name === host.name || table.isOwn(authority))
+    return ownAddress(table, request.listener, authority, text)
+  const target = table.byPattern(authorityKey(authority))
   return target === undefined ? unknown(text, 'ns is not a declared upstream') : { target, text }
+}
+
+/** `ns` names this gateway. Another address of ours keeps its meaning, or a name would change its upstream on the way. */
+function ownAddress(
+  table: RouteTable,
+  listener: ListenerKey,
+  { name, port }: Authority,
+  text: string,
+): NamespaceSelection | RouteProblem | undefined {
+  const target = (port === undefined ? undefined : table.byPort(port)) ?? table.byHost({ name, port })
+  if (target !== undefined) return { target, text }
+  const isHere = port === undefined || port === 443 || port === listener.port || table.isOwn({ name, port })
+  return isHere ? undefined : unknown(text, 'no route is declared for that port of this gateway')
 }
 
 interface Selectors {
@@ -254,9 +262,9 @@ function isEndpointOnly(segments: readonly string[]): boolean {
   return segments.length === 3 && endpointDepth(segments) === 2
 }
 
-/** distribution/reference: the first component is a host when it has a dot or a colon, an upper-case letter, or is localhost. */
+/** distribution/reference: the first component is a host when it has a dot or a colon, or is localhost. */
 function looksLikeDomain(component: string): boolean {
-  return component === 'localhost' || /[.:A-Z]/.test(component)
+  return component === 'localhost' || /[.:]/.test(component)
 }
 
 function decodeOnce(text: string): string | undefined {

@@ -83,20 +83,23 @@ export class RouteTable {
     return this.#namespaces.get(name.toLowerCase())?.target.upstream === name
   }
 
-  /** The upstream an `ns` value names: a declared name, alias or host route, or a host that fits a pattern. */
-  byNamespace(authority: Authority): RouteTarget | undefined {
+  /** The upstream declared under this very name: its own, an alias, or a host of ours that stands for it. */
+  byName(authority: Authority): RouteTarget | undefined {
     const key = authorityKey(authority)
-    const exact = this.#namespaces.get(key) ?? this.#hosts.get(key)
-    return exact?.target ?? this.#byPattern(key)
+    return (this.#namespaces.get(key) ?? this.#hosts.get(key))?.target
   }
 
   byPort(port: number): RouteTarget | undefined {
     return this.#ports.get(String(port))?.target
   }
 
-  /** The upstream a host of ours stands for; a route written without a port holds for every port. */
+  /**
+   * The upstream a host of ours stands for; a route written without a port holds for every port. A Host that is an
+   * upstream's own name (a site that answers for it in DNS) can only mean that upstream.
+   */
   byHost(authority: Authority): RouteTarget | undefined {
-    return (this.#hosts.get(authorityKey(authority)) ?? this.#hosts.get(authority.name))?.target
+    const claim = this.#hosts.get(authorityKey(authority)) ?? this.#hosts.get(authority.name)
+    return (claim ?? this.#namespaces.get(authorityKey(authority)))?.target
   }
 
   /** The upstream that the first segments of a path name. The longest prefix wins. */
@@ -105,7 +108,7 @@ export class RouteTable {
       const target = this.#prefixes.get(segments.slice(0, length).join('/').toLowerCase())?.target
       if (target !== undefined) return { target, length }
     }
-    const target = this.#byPattern((segments[0] ?? '').toLowerCase())
+    const target = this.byPattern((segments[0] ?? '').toLowerCase())
     return target === undefined ? undefined : { target, length: 1 }
   }
 
@@ -114,8 +117,9 @@ export class RouteTable {
     return this.#ownHosts.has(authorityKey(authority)) || this.#ownHosts.has(authority.name)
   }
 
-  #byPattern(host: string): RouteTarget | undefined {
-    if (this.#ownHosts.has(host) || this.#hosts.has(host)) return undefined // a pattern must not lead back to us
+  /** The upstream that a host makes by fitting a pattern, the narrowest one. Never a name of our own. */
+  byPattern(host: string): RouteTarget | undefined {
+    if (this.#ownHosts.has(host) || this.#hosts.has(host)) return undefined
     const fitting = this.#patterns.filter(({ pattern }) => matchesPattern(pattern, host))
     const [best] = fitting.sort((a, b) => (comparePatterns(a.pattern, b.pattern) === 'narrower' ? -1 : 1))
     return best === undefined ? undefined : { upstream: host, pattern: best.pattern.text }

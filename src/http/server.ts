@@ -1,0 +1,257 @@
+/**
+ * A listener: one Node server with its limits, its certificates and its end. Requests are read-only and have no body, so
+ * everything that could hide a second request is refused here, before any framework builds a URL from it.
+ */
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { getRequestListener, type HttpBindings } from '@hono/node-server'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import { GatewayError } from '../errors.ts'
+import { CertificateChoice, type TlsOptions } from './certificates.ts'
+import { guard, refuse, requestProblem } from './refusal.ts'
+
+export interface ListenerLimits {
+  /** Time for a request's headers. Default 10 s. */
+  readonly headersTimeoutMs: number
+  /** Time for a whole request. Default 30 s. */
+  readonly requestTimeoutMs: number
+  /** How long an idle connection stays open: longer than a load balancer's idle time. Default 65 s. */
+  readonly keepAliveTimeoutMs: number
+  /** Default 16 KiB. */
+  readonly maxHeaderBytes: number
+  /** Default 100. */
+  readonly maxHeaders: number
+  /** Default 10,000. */
+  readonly maxRequestsPerSocket: number
+  /** Further connections are dropped. Default 4,096. */
+  readonly maxConnections: number
+}
+
+const LIMITS: ListenerLimits = {
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 65_000,
+  maxHeaderBytes: 16 * 1024,
+  maxHeaders: 100,
+  maxRequestsPerSocket: 10_000,
+  maxConnections: 4096,
+}
+
+export interface ListenerOptions {
+  /** Address to listen on; undefined or empty for every interface. */
+  readonly host?: string | undefined
+  /** 0 for any free port. */
+  readonly port: number
+  /** Where the address is configured, for messages: a key, with file and line where there is one. */
+  readonly place: string
+  readonly tls?: TlsOptions | undefined
+  readonly serve: RequestListener
+  readonly limits?: Partial<ListenerLimits>
+}
+
+export interface DrainOptions {
+  /** Time in which new connections are still taken, for load balancers to notice. */
+  readonly delayMs: number
+  /** Time for what is under way after that; then every connection is closed. */
+  readonly timeoutMs: number
+}
+
+/** A listener that is open. `drain` or `close` ends it; both may be called more than once. */
+export class Listener implements AsyncDisposable {
+  readonly port: number
+  /** `http://127.0.0.1:5000`, IPv6 addresses in brackets. */
+  readonly url: string
+  readonly #server: Server | TlsServer
+  readonly #certificates: CertificateChoice | undefined
+  readonly #maxHeaders: number
+  readonly #running = new Set<Running>()
+  #serve: RequestListener
+  #draining = false
+  #closed: Promise<void> | undefined
+
+  private constructor(
+    server: Server | TlsServer,
+    certificates: CertificateChoice | undefined,
+    options: ListenerOptions,
+  ) {
+    this.#server = server
+    this.#certificates = certificates
+    this.#serve = options.serve
+    this.#maxHeaders = options.limits?.maxHeaders ?? LIMITS.maxHeaders
+    const { port } = server.address() as AddressInfo // a listening TCP server has one
+    this.port = port
+    this.url = `${certificates === undefined ? 'http' : 'https'}://${authorityOf(options.host, port)}`
+    guard(server, (socket) => [...this.#running].some((running) => running.socket === socket))
+    server.on('request', (incoming, outgoing) => this.#accept(incoming, outgoing))
+  }
+
+  /** Listens. Errors: PORT_UNAVAILABLE, CONFIG_INVALID for a certificate that cannot be used. */
+  static async open(options: ListenerOptions): Promise<Listener> {
+    const certificates = options.tls === undefined ? undefined : new CertificateChoice(options.tls, options.place)
+    const limits = { ...LIMITS, ...options.limits }
+    const server = makeServer(limits, certificates)
+    await listen(server, options)
+    return new Listener(server, certificates, options)
+  }
+
+  /** Requests being answered. */
+  get inFlight(): number {
+    return this.#running.size
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** From now on requests go to `serve`; those under way are not touched. */
+  serveWith(serve: RequestListener): void {
+    this.#serve = serve
+  }
+
+  /** New connections get the new certificates. Throws CONFIG_INVALID and keeps the old ones when they cannot be used. */
+  replaceTls(tls: TlsOptions): void {
+    const context = this.#certificates?.replace(tls)
+    if (context !== undefined && 'setSecureContext' in this.#server) this.#server.setSecureContext(context)
+  }
+
+  /**
+   * Ends in order: replies say `Connection: close`, then no new connections, then what is under way ends or is cut at the
+   * deadline. Resolves to whether everything ended by itself.
+   */
+  async drain({ delayMs, timeoutMs }: DrainOptions): Promise<boolean> {
+    this.#draining = true
+    for (const running of this.#running) running.closeAfter()
+    if (delayMs > 0 && this.#closed === undefined) await sleep(delayMs)
+    const closed = this.#stopListening()
+    this.#server.closeIdleConnections()
+    const timer = new AbortController()
+    const deadline = sleep(timeoutMs, false, { signal: timer.signal }).catch(() => false)
+    const inTime = await Promise.race([closed.then(() => true), deadline])
+    timer.abort()
+    if (!inTime) await this.close()
+    return inTime
+  }
+
+  /** Cuts every connection. */
+  async close(): Promise<void> {
+    this.#draining = true
+    const closed = this.#stopListening()
+    this.#server.closeAllConnections()
+    await closed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #stopListening(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => this.#server.close(() => resolve()))
+    return this.#closed
+  }
+
+  #accept(incoming: IncomingMessage, outgoing: ServerResponseOf): void {
+    const running: Running = {
+      socket: incoming.socket,
+      closeAfter: () => {
+        if (!outgoing.headersSent) outgoing.shouldKeepAlive = false
+      },
+    }
+    this.#running.add(running)
+    outgoing.once('close', () => {
+      this.#running.delete(running)
+      // A reply that left before the drain began said keep-alive: its connection is idle only now.
+      if (this.#draining) setImmediate(() => this.#server.closeIdleConnections())
+    })
+    if (this.#draining) outgoing.shouldKeepAlive = false
+    const problem = requestProblem(incoming, this.#maxHeaders)
+    if (problem === undefined) this.#serve(incoming, outgoing)
+    else refuse(incoming, outgoing, problem)
+  }
+}
+
+type ServerResponseOf = Parameters<RequestListener>[1]
+
+interface Running {
+  readonly socket: Duplex
+  /** Makes the connection end with this reply. */
+  readonly closeAfter: () => void
+}
+
+/** What a hono application offers; its own type would tie this to one set of bindings. */
+export interface FetchApplication {
+  fetch(request: Request, env: HttpBindings): Response | Promise<Response>
+}
+
+/**
+ * Serves a hono application. A reply that our own writer has sent already must not be written again: on HEAD hono wraps
+ * what the handler returned in a new Response, so the marker would be lost.
+ */
+export function listenerFor(app: FetchApplication): RequestListener {
+  const listener = getRequestListener(async (request, env) => {
+    const bindings = env as HttpBindings // we only make HTTP/1 servers
+    const reply = await app.fetch(request, bindings)
+    return bindings.outgoing.headersSent || bindings.outgoing.destroyed ? RESPONSE_ALREADY_SENT : reply
+  })
+  return (incoming, outgoing) => void listener(incoming, outgoing)
+}
+
+function makeServer(limits: ListenerLimits, certificates: CertificateChoice | undefined): Server | TlsServer {
+  const options: ServerOptions = {
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    maxHeaderSize: limits.maxHeaderBytes,
+    // How often Node looks for connections beyond their time; its default of 30 s would make 10 s into 40.
+    connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutMs),
+    requireHostHeader: true,
+    insecureHTTPParser: false,
+    noDelay: true,
+  }
+  const server =
+    certificates === undefined ? createServer(options) : createTlsServer({ ...options, ...certificates.serverOptions })
+  // Node drops what is beyond its own limit without a word, a Host header too; one more tells us that there was more.
+  server.maxHeadersCount = limits.maxHeaders + 1
+  server.maxRequestsPerSocket = limits.maxRequestsPerSocket
+  server.maxConnections = limits.maxConnections
+  return server
+}
+
+async function listen(server: Server | TlsServer, { host, port, place }: ListenerOptions): Promise<void> {
+  const address = authorityOf(host, port)
+  await new Promise<void>((resolve, reject) => {
+    const failed = (cause: NodeJS.ErrnoException): void => {
+      reject(
+        new GatewayError('PORT_UNAVAILABLE', `${place}: listening on ${address}: ${reasonOf(cause, port)}`, { cause }),
+      )
+    }
+    server.once('error', failed)
+    server.listen({ port, ...(host === undefined || host === '' ? {} : { host }) }, () => {
+      server.off('error', failed)
+      resolve()
+    })
+  })
+}
+
+function reasonOf({ code, message }: NodeJS.ErrnoException, port: number): string {
+  switch (code) {
+    case 'EADDRINUSE':
+      return `the port is taken by another program; stop it (\`ss -ltnp 'sport = :${port}'\` shows which), or set another port`
+    case 'EACCES':
+      return 'this user may not listen there; use a port above 1023, or grant the capability CAP_NET_BIND_SERVICE'
+    case 'EADDRNOTAVAIL':
+      return 'no network interface of this machine has that address; set one it has, or none for all interfaces'
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return 'the name has no address; write the address itself'
+    default:
+      return code ?? message
+  }
+}
+
+function authorityOf(host: string | undefined, port: number): string {
+  const shown = host === undefined || host === '' ? '0.0.0.0' : host
+  return shown.includes(':') ? `[${shown}]:${port}` : `${shown}:${port}`
+}
