@@ -48,14 +48,14 @@ async function pullUnder(step: Step, headers = 'Connection: close\r\n', method =
 
 const contentLength = (received: Received): number => Number(/^content-length: (\d+)/im.exec(received.head)?.[1])
 
-void test('without a script the answer is right and complete', async () => {
+test('without a script the answer is right and complete', async () => {
   const received = await pullUnder(fault.none())
   assert.match(received.head, /^HTTP\/1\.1 200 /)
   assert.deepEqual(received.body, body)
   assert.equal(received.endedBy, 'fin')
 })
 
-void test('delay holds the headers for a time, or until a promise settles', async () => {
+test('delay holds the headers for a time, or until a promise settles', async () => {
   await using registry = await startRegistry()
   const gate = Promise.withResolvers<void>()
   registry.script({ kind: 'blob' }, fault.delay(40), fault.delay(gate.promise))
@@ -68,7 +68,7 @@ void test('delay holds the headers for a time, or until a promise settles', asyn
   assert.equal((await gated).status, 200)
 })
 
-void test('stall sends exactly n bytes and then nothing until released', async () => {
+test('stall sends exactly n bytes and then nothing until released', async () => {
   await using registry = await startRegistry()
   const gate = Promise.withResolvers<void>()
   registry.script({ kind: 'blob' }, fault.stall(1234, gate.promise))
@@ -80,7 +80,7 @@ void test('stall sends exactly n bytes and then nothing until released', async (
   assert.deepEqual((await reading).body, body)
 })
 
-void test('a stall for ever, before the headers or in the body, ends with the server', async () => {
+test('a stall for ever, before the headers or in the body, ends with the server', async () => {
   const registry = await startRegistry()
   registry.script({ kind: 'blob' }, fault.stall(), fault.stall(5))
   const readings = [0, 1].map(() => exchange(registry.port, `GET ${target} HTTP/1.1\r\n\r\n`))
@@ -96,13 +96,13 @@ void test('a stall for ever, before the headers or in the body, ends with the se
 })
 
 for (const after of [0, 1, 5000, 10_000]) {
-  void test(`reset after ${after} bytes delivers them and then an RST`, async () => {
+  test(`reset after ${after} bytes delivers them and then an RST`, async () => {
     const received = await pullUnder(fault.reset(after), '')
     assert.deepEqual(received.body, body.subarray(0, after))
     assert.equal(contentLength(received), body.length)
     assert.equal(received.endedBy, 'reset')
   })
-  void test(`cut after ${after} bytes delivers them and then a FIN`, async () => {
+  test(`cut after ${after} bytes delivers them and then a FIN`, async () => {
     const received = await pullUnder(fault.cut(after), '')
     assert.deepEqual(received.body, body.subarray(0, after))
     assert.equal(contentLength(received), body.length)
@@ -110,12 +110,12 @@ for (const after of [0, 1, 5000, 10_000]) {
   })
 }
 
-void test('reset and cut without an offset send nothing at all', async () => {
+test('reset and cut without an offset send nothing at all', async () => {
   assert.deepEqual(await pullUnder(fault.reset(), ''), { head: '', body: Buffer.alloc(0), endedBy: 'reset' })
   assert.deepEqual(await pullUnder(fault.cut(), ''), { head: '', body: Buffer.alloc(0), endedBy: 'fin' })
 })
 
-void test('slice splits the body into segments, rate spreads it over time', async () => {
+test('slice splits the body into segments, rate spreads it over time', async () => {
   await using registry = await startRegistry()
   registry.script({ kind: 'blob' }, fault.slice(100), fault.rate(100_000))
   const segments = await new Promise<readonly Buffer[]>((resolve) => {
@@ -131,7 +131,7 @@ void test('slice splits the body into segments, rate spreads it over time', asyn
   assert.ok(ms > 70 && ms < 300, `10 kB at 100 kB/s took ${ms} ms`)
 })
 
-void test('corrupt flips one byte of the blob, also where only a range covers it', async () => {
+test('corrupt flips one byte of the blob, also where only a range covers it', async () => {
   const whole = await pullUnder(fault.corrupt(7000))
   assert.deepEqual(
     [...whole.body.entries()].filter(([at, byte]) => byte !== body[at]).map(([at]) => at),
@@ -144,7 +144,7 @@ void test('corrupt flips one byte of the blob, also where only a range covers it
   assert.deepEqual(beside.body, body.subarray(0, 100))
 })
 
-void test('resize changes the body and says so; lieLength says otherwise', async () => {
+test('resize changes the body and says so; lieLength says otherwise', async () => {
   const longer = await pullUnder(fault.resize(10))
   assert.equal(contentLength(longer), 10_010)
   assert.deepEqual(longer.body, Buffer.concat([body, Buffer.alloc(10)]))
@@ -159,7 +159,7 @@ void test('resize changes the body and says so; lieLength says otherwise', async
   assert.deepEqual(promisesLess.body, body)
 })
 
-void test('status, html and tooManyRequests replace the answer', async () => {
+test('status, html and tooManyRequests replace the answer', async () => {
   const teapot = await pullUnder(fault.status(418, { 'X-Pot': ['a', 'b'] }, 'short'))
   assert.match(teapot.head, /^HTTP\/1\.1 418 .*X-Pot: a\r\nX-Pot: b\r\n/s)
   assert.equal(teapot.body.toString(), 'short')
@@ -174,24 +174,24 @@ void test('status, html and tooManyRequests replace the answer', async () => {
 })
 
 for (const status of [301, 302, 303, 307, 308] as const) {
-  void test(`redirect answers ${status} with the location`, async () => {
+  test(`redirect answers ${status} with the location`, async () => {
     const received = await pullUnder(fault.redirect('http://127.0.0.1:1/x', status))
     assert.match(received.head, new RegExp(`^HTTP/1\\.1 ${status} .*Location: http://127\\.0\\.0\\.1:1/x\r\n`, 's'))
   })
 }
 
-void test('garbage is sent as it is', async () => {
+test('garbage is sent as it is', async () => {
   const received = await pullUnder(fault.garbage('NOT HTTP\r\n'), '')
   assert.deepEqual([received.head, received.endedBy], ['NOT HTTP\r\n', 'fin'])
 })
 
-void test('interim answers come before the final one', async () => {
+test('interim answers come before the final one', async () => {
   const received = await pullUnder(fault.interim(103, { Link: '</x>; rel=preload' }))
   assert.match(received.head, /^HTTP\/1\.1 103 .*Link: <\/x>; rel=preload\r\n\r\n$/s)
   assert.match(received.body.toString('latin1', 0, 20), /^HTTP\/1\.1 200 /)
 })
 
-void test('gzip encodes the body, if asked only for those who accept it', async () => {
+test('gzip encodes the body, if asked only for those who accept it', async () => {
   const encoded = await pullUnder(fault.gzip())
   assert.match(encoded.head, /Content-Encoding: gzip/)
   assert.deepEqual(gunzipSync(encoded.body), body)
@@ -199,7 +199,7 @@ void test('gzip encodes the body, if asked only for those who accept it', async 
   assert.deepEqual(plain.body, body)
 })
 
-void test('headers can be dropped and replaced', async () => {
+test('headers can be dropped and replaced', async () => {
   const received = await pullUnder([fault.noDigest(), fault.header('Content-Type', 'text/plain')])
   assert.doesNotMatch(received.head, /docker-content-digest/i)
   assert.match(received.head, /Content-Type: text\/plain\r\n/)
@@ -207,13 +207,13 @@ void test('headers can be dropped and replaced', async () => {
   assert.match(ranged.head, /^HTTP\/1\.1 206 .*Content-Range: bytes 1-100\/9\r\n/s)
 })
 
-void test('ignoreRange answers 200 with everything', async () => {
+test('ignoreRange answers 200 with everything', async () => {
   const received = await pullUnder(fault.ignoreRange(), 'Range: bytes=5-9\r\nConnection: close\r\n')
   assert.match(received.head, /^HTTP\/1\.1 200 /)
   assert.deepEqual(received.body, body)
 })
 
-void test('chunked and closeDelimited leave out Content-Length', async () => {
+test('chunked and closeDelimited leave out Content-Length', async () => {
   const chunked = await pullUnder(fault.chunked())
   assert.match(chunked.head, /Transfer-Encoding: chunked/)
   assert.equal(chunked.body.toString('latin1'), `2710\r\n${body.toString('latin1')}\r\n0\r\n\r\n`)
@@ -224,7 +224,7 @@ void test('chunked and closeDelimited leave out Content-Length', async () => {
   assert.deepEqual(delimited.body, body)
 })
 
-void test('unsolicited puts a second response on the idle connection', async () => {
+test('unsolicited puts a second response on the idle connection', async () => {
   await using registry = await startRegistry()
   registry.script({ kind: 'blob' }, fault.unsolicited())
   const socket = net.connect(registry.port, '127.0.0.1')
@@ -237,14 +237,14 @@ void test('unsolicited puts a second response on the idle connection', async () 
   assert.match(received, /^HTTP\/1\.1 200 .*HTTP\/1\.1 200 .*poisoned$/s)
 })
 
-void test('a HEAD has the headers of its GET and no body, under faults as well', async () => {
+test('a HEAD has the headers of its GET and no body, under faults as well', async () => {
   const plain = await pullUnder(fault.none(), 'Connection: close\r\n', 'HEAD')
   assert.deepEqual([contentLength(plain), plain.body.length], [body.length, 0])
   const reset = await pullUnder(fault.reset(0), '', 'HEAD')
   assert.deepEqual([contentLength(reset), reset.body.length, reset.endedBy], [body.length, 0, 'reset'])
 })
 
-void test('steps are used up in order; permanent faults stay until stopped', async () => {
+test('steps are used up in order; permanent faults stay until stopped', async () => {
   await using registry = await startRegistry()
   const always = registry.scriptAlways({ kind: 'blob' }, fault.header('X-Always', 'yes'))
   const once = registry.script(/\/blobs\//, fault.status(503), fault.none(), fault.status(500))
@@ -262,7 +262,7 @@ void test('steps are used up in order; permanent faults stay until stopped', asy
   assert.deepEqual(registry.requests[0]?.faults, ['reply', 'header'])
 })
 
-void test('requests are recorded: headers, status, bytes, range, connection, abort', async () => {
+test('requests are recorded: headers, status, bytes, range, connection, abort', async () => {
   await using registry = await startRegistry()
   const headers = { 'X-Two': 'one', Range: 'bytes=100-199' }
   await (await fetch(`${registry.url}${target}?ns=docker.io`, { headers })).arrayBuffer()
@@ -286,7 +286,7 @@ void test('requests are recorded: headers, status, bytes, range, connection, abo
   assert.equal(registry.bytesSent({ kind: 'blob' }), 10_150)
 })
 
-void test('one connection carries several requests', async () => {
+test('one connection carries several requests', async () => {
   await using registry = await startRegistry()
   const request = `HEAD ${target} HTTP/1.1\r\n`
   await exchange(registry.port, `${request}\r\n${request}Connection: close\r\n\r\n`)
@@ -300,7 +300,7 @@ void test('one connection carries several requests', async () => {
   assert.equal(registry.acceptedConnections, 1)
 })
 
-void test('a closed server refuses, a restarted one answers on the same port', async () => {
+test('a closed server refuses, a restarted one answers on the same port', async () => {
   await using registry = await startRegistry()
   await (await fetch(`${registry.url}/v2/`)).text()
   await registry.close()
@@ -313,7 +313,7 @@ void test('a closed server refuses, a restarted one answers on the same port', a
   assert.equal((await fetch(`${registry.url}/v2/`)).status, 200)
 })
 
-void test('accepting can mean silence or an RST', async () => {
+test('accepting can mean silence or an RST', async () => {
   await using registry = await startRegistry()
   registry.acceptMode = 'reset'
   const refused = await exchange(registry.port, 'GET /v2/ HTTP/1.1\r\n\r\n')
@@ -326,7 +326,7 @@ void test('accepting can mean silence or an RST', async () => {
   assert.equal((await held).head, '')
 })
 
-void test('waiting for requests that do not come says which ones', async () => {
+test('waiting for requests that do not come says which ones', async () => {
   await using registry = await startRegistry()
   await assert.rejects(registry.arrived({ kind: 'blob' }, 2, AbortSignal.timeout(20)), /saw 0 of 2 requests for .*blob/)
 })

@@ -31,7 +31,7 @@ async function get(
   return Object.assign(response, { bytes: Buffer.from(await response.arrayBuffer()) })
 }
 
-void test('images of every shape are served byte for byte, by tag and by digest, GET and HEAD', async () => {
+test('images of every shape are served byte for byte, by tag and by digest, GET and HEAD', async () => {
   const images = generateImages({ seed: 'serve', count: shapeNames.length })
   await using registry = await startScriptedRegistry()
   registry.load(...images)
@@ -52,7 +52,7 @@ void test('images of every shape are served byte for byte, by tag and by digest,
   }
 })
 
-void test('ping, unknown things and writes are answered as the spec says', async () => {
+test('ping, unknown things and writes are answered as the spec says', async () => {
   await using registry = await startScriptedRegistry()
   registry.load(image)
   const absent = `sha256:${'0'.repeat(64)}`
@@ -79,7 +79,7 @@ void test('ping, unknown things and writes are answered as the spec says', async
   assert.equal(again.status, 304)
 })
 
-void test('ranges: 206 for what is there, 416 for what is not, 200 for what is no single range', async () => {
+test('ranges: 206 for what is there, 416 for what is not, 200 for what is no single range', async () => {
   const blob = seededBlob('range', 1000)
   const bytes = Buffer.from(bytesOf(blob.content))
   await using registry = await startScriptedRegistry()
@@ -104,7 +104,7 @@ void test('ranges: 206 for what is there, 416 for what is not, 200 for what is n
   assert.equal((await get(url, { Range: 'bytes=1-2', 'If-Range': `"${blob.digest}"` })).status, 206)
 })
 
-void test('a generated blob of 32 MiB passes through unharmed', async () => {
+test('a generated blob of 32 MiB passes through unharmed', async () => {
   const blob = seededBlob('big', 32 * 1024 * 1024)
   await using registry = await startScriptedRegistry()
   registry.repository('r').add(blob)
@@ -112,7 +112,7 @@ void test('a generated blob of 32 MiB passes through unharmed', async () => {
   assert.equal(contentDigest(contentOf(got.bytes)), blob.digest)
 })
 
-void test('traffic accounts see every byte, overlaps included', async () => {
+test('traffic accounts see every byte, overlaps included', async () => {
   const blob = seededBlob('account', 1000)
   await using registry = await startScriptedRegistry()
   registry.repository('r').add(blob)
@@ -131,7 +131,7 @@ void test('traffic accounts see every byte, overlaps included', async () => {
   assert.equal(registry.count({ method: 'GET', kind: 'blob', repository: 'r', reference: blob.digest }), 3)
 })
 
-void test('tags and repositories come in pages with a Link', async () => {
+test('tags and repositories come in pages with a Link', async () => {
   await using registry = await startScriptedRegistry({ maxPage: 3 })
   const repository = registry.repository('library/tiny')
   for (const tag of ['b', 'a', 'C', 'd', 'e']) repository.tag(tag, image.root)
@@ -150,7 +150,7 @@ void test('tags and repositories come in pages with a Link', async () => {
   assert.deepEqual(await read('/v2/_catalog'), ['{"repositories":["library/tiny"]}', null])
 })
 
-void test('referrers are listed, filtered and paged; or the API is missing', async () => {
+test('referrers are listed, filtered and paged; or the API is missing', async () => {
   const signed = withReferrers(image, [
     tinyArtifact({ seed: 'one', subject: image.root, artifactType: 'application/one' }),
     tinyArtifact({ seed: 'two', subject: image.root, artifactType: 'application/two', annotations: { by: 'x' } }),
@@ -174,7 +174,7 @@ void test('referrers are listed, filtered and paged; or the API is missing', asy
   assert.equal((await get(old.load(signed).url + target)).status, 404)
 })
 
-void test('Basic: challenge, right, wrong, and not for this repository', async () => {
+test('Basic: challenge, right, wrong, and not for this repository', async () => {
   const accounts = [{ name: 'ada', password: 'secret', pulls: ['library/*'] }]
   await using registry = await startScriptedRegistry({ auth: { scheme: 'basic', accounts } })
   registry.load(image, tinyImage({ seed: 'other', repository: 'acme/app' }))
@@ -194,7 +194,7 @@ void test('Basic: challenge, right, wrong, and not for this repository', async (
   assert.equal((await get(`${registry.url}/v2/open/app/manifests/latest`)).status, 200)
 })
 
-void test('challenges: on the ping, on content, on both, or as the test words them', async () => {
+test('challenges: on the ping, on content, on both, or as the test words them', async () => {
   const auth = { scheme: 'bearer', realm: 'https://auth.invalid/token', service: 's', tokens: new Map() } as const
   const ask = async (options: object): Promise<readonly unknown[]> => {
     await using registry = await startScriptedRegistry({ auth, ...options })
@@ -221,7 +221,7 @@ void test('challenges: on the ping, on content, on both, or as the test words th
   )
 })
 
-void test('a strict registry hides what the client does not accept', async () => {
+test('a strict registry hides what the client does not accept', async () => {
   const index = tinyIndex({ seed: 'strict', repository: 'library/tiny' })
   await using registry = await startScriptedRegistry({
     isStrictOnAccept: true,
@@ -233,7 +233,7 @@ void test('a strict registry hides what the client does not accept', async () =>
   assert.deepEqual([got.status, got.headers.get('set-cookie')], [200, 'a=b'])
 })
 
-void test('a CDN serves signed blobs: once, for a time, without Authorization', async () => {
+test('a CDN serves signed blobs: once, for a time, without Authorization', async () => {
   const clock = new ManualClock()
   const cdn = { isSingleUse: true, lifetimeMs: 1000, refusesAuthorization: true }
   await using registry = await startScriptedRegistry({ cdn, clock })
@@ -263,7 +263,7 @@ void test('a CDN serves signed blobs: once, for a time, without Authorization', 
   assert.equal((await get(await locate())).status, 500)
 })
 
-void test('content can move and vanish between two pulls', async () => {
+test('content can move and vanish between two pulls', async () => {
   const newer = tinyImage({ seed: 'newer' })
   await using registry = await startScriptedRegistry()
   const repository = registry.load(image).repository('library/tiny')

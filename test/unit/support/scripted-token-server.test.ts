@@ -37,7 +37,7 @@ async function askUnder(options: TokenServerOptions): Promise<{ readonly status:
   return await ask(`${server.realm}?service=${server.service}&${scope}`, { headers: basicAda })
 }
 
-void test('a token opens in the registry what it was granted for, until it expires', async () => {
+test('a token opens in the registry what it was granted for, until it expires', async () => {
   const clock = new ManualClock()
   await using server = await startTokenServer({
     accounts: [ada],
@@ -72,7 +72,7 @@ void test('a token opens in the registry what it was granted for, until it expir
   assert.equal(await pull('acme/app', expired), 401)
 })
 
-void test('wrong credentials are 401; missing rights are an empty grant, or a refusal if so configured', async () => {
+test('wrong credentials are 401; missing rights are an empty grant, or a refusal if so configured', async () => {
   await using server = await startTokenServer({ accounts: [ada] })
   const wrong = { headers: { Authorization: `Basic ${Buffer.from('ada:x').toString('base64')}` } }
   assert.equal((await ask(`${server.realm}?${scope}`, wrong)).status, 401)
@@ -84,7 +84,7 @@ void test('wrong credentials are 401; missing rights are an empty grant, or a re
   assert.equal((await ask(`${strict.realm}?service=another`)).status, 400)
 })
 
-void test('the form is understood: password, then the refresh token it gave', async () => {
+test('the form is understood: password, then the refresh token it gave', async () => {
   await using server = await startTokenServer({ accounts: [ada], givesRefreshTokens: true })
   const common = { service: server.service, scope: 'repository:acme/app:pull repository:acme/lib:pull,push' }
   const first = await ask(
@@ -100,7 +100,7 @@ void test('the form is understood: password, then the refresh token it gave', as
   assert.match(server.requests[0]?.body ?? '', /grant_type=password/)
 })
 
-void test('one method can be missing', async () => {
+test('one method can be missing', async () => {
   await using getOnly = await startTokenServer({ method: 'GET' })
   assert.equal((await ask(getOnly.realm, form({}))).status, 405)
   assert.equal((await ask(getOnly.realm)).status, 200)
@@ -109,7 +109,7 @@ void test('one method can be missing', async () => {
   assert.equal((await ask(postOnly.realm, form({}))).status, 200)
 })
 
-void test('the answer can take every shape that is out there', async () => {
+test('the answer can take every shape that is out there', async () => {
   const other = await askUnder({ tokenField: 'access_token', tokenBytes: 4000 })
   assert.deepEqual([other.body.token, other.body.access_token?.length], [undefined, 4000])
   const both = await askUnder({ tokenField: 'both' })
@@ -120,7 +120,7 @@ void test('the answer can take every shape that is out there', async () => {
   }
 })
 
-void test('faults work here too, and down is down', async () => {
+test('faults work here too, and down is down', async () => {
   await using server = await startTokenServer()
   server.script({ kind: 'token' }, fault.status(503), fault.html(), fault.status(200, {}, '{}'), fault.hugeBody(1e6))
   const answers: unknown[] = []

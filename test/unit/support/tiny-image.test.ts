@@ -32,7 +32,7 @@ const jsonOf = (bytes: Uint8Array): unknown => JSON.parse(Buffer.from(bytes).toS
 
 const rootJson = (image: TinyImage): string => Buffer.from(image.root.bytes).toString()
 
-void test('seeded content is the same however it is cut', () => {
+test('seeded content is the same however it is cut', () => {
   const content = seededContent('cut', 5000)
   const whole = Buffer.from(bytesOf(content))
   for (const [from, to] of [
@@ -48,19 +48,19 @@ void test('seeded content is the same however it is cut', () => {
   assert.notDeepEqual(whole, Buffer.from(bytesOf(seededContent('other', 5000))))
 })
 
-void test('content beyond 4 GiB can be read at any offset', () => {
+test('content beyond 4 GiB can be read at any offset', () => {
   const far = seededContent('far', 2 ** 36)
   assert.equal(far.slice(2 ** 35 + 3, 2 ** 35 + 40).length, 37)
 })
 
-void test('200 images are the same for the same seed and differ for another', () => {
+test('images are the same for the same seed and differ for another', () => {
   const digests = (seed: string): string =>
-    JSON.stringify(generateImages({ seed, count: 200 }).map(({ root }) => root.digest))
+    JSON.stringify(generateImages({ seed, count: shapeNames.length }).map(({ root }) => root.digest))
   assert.equal(digests('a'), digests('a'))
   assert.notEqual(digests('a'), digests('b'))
 })
 
-void test('every digest and size is true, and everything a manifest names is there', () => {
+test('every digest and size is true, and everything a manifest names is there', () => {
   const images = generateImages({ seed: 'closure', count: 200 })
   assert.equal(images.length, 200)
   assert.deepEqual(new Set(images.map(({ shape }) => shape)), new Set(shapeNames))
@@ -83,7 +83,7 @@ void test('every digest and size is true, and everything a manifest names is the
   }
 })
 
-void test('layers are tar archives whose diff id is that of the archive', () => {
+test('layers are tar archives whose diff id is that of the archive', () => {
   for (const [compression, unpack] of [
     ['gzip', gunzipSync],
     ['zstd', zstdDecompressSync],
@@ -97,7 +97,7 @@ void test('layers are tar archives whose diff id is that of the archive', () => 
   }
 })
 
-void test('spellings differ in bytes only', () => {
+test('spellings differ in bytes only', () => {
   const options = { seed: 's', annotations: { title: 'Entrepôt 🚢 a/b' } }
   const spelt = (['compact', 'indented', 'tabs-crlf', 'reversed-keys', 'escaped'] as const).map((spelling) =>
     tinyImage({ ...options, spelling }),
@@ -106,7 +106,7 @@ void test('spellings differ in bytes only', () => {
   for (const { root } of spelt) assert.deepEqual(jsonOf(root.bytes), jsonOf(spelt[0]?.root.bytes ?? Buffer.from('{}')))
 })
 
-void test('options show in the manifest', () => {
+test('options show in the manifest', () => {
   assert.equal(tinyImage({ seed: 's', family: 'docker' }).root.mediaType, DOCKER_MANIFEST)
   assert.doesNotMatch(rootJson(tinyIndex({ seed: 's', namesItsType: false })), new RegExp(`"${OCI_INDEX}"`))
   assert.match(tinyImage({ seed: 's', algorithm: 'sha512' }).root.digest, /^sha512:[0-9a-f]{128}$/)

@@ -20,12 +20,12 @@ async function pingOver(tls: ServerTls, client?: Certificate): Promise<readonly 
   return registry.requests
 }
 
-void test('a server certificate of the authority is trusted', async () => {
+test('a server certificate of the authority is trusted', async () => {
   const [ping] = await pingOver(authority.server())
   assert.deepEqual([ping?.status, ping?.clientName], [200, undefined])
 })
 
-void test('an expired certificate, another host and a foreign authority are refused', async () => {
+test('an expired certificate, another host and a foreign authority are refused', async () => {
   await assert.rejects(pingOver(authority.expired()), { code: 'CERT_HAS_EXPIRED' })
   await assert.rejects(pingOver(authority.wrongHost()), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
   await using registry = await startScriptedRegistry({ tls: authority.server() })
@@ -34,14 +34,14 @@ void test('an expired certificate, another host and a foreign authority are refu
   })
 })
 
-void test('a client certificate is asked for, checked and recorded', async () => {
+test('a client certificate is asked for, checked and recorded', async () => {
   const tls = { ...authority.server(), clientCa: authority.ca }
   const [ping] = await pingOver(tls, authority.client('gateway'))
   assert.equal(ping?.clientName, 'gateway')
   await assert.rejects(pingOver(tls))
 })
 
-void test('reset, cut and closing work beneath TLS', async () => {
+test('reset, cut and closing work beneath TLS', async () => {
   await using registry = await startScriptedRegistry({ tls: authority.server() })
   registry.script({ kind: 'ping' }, fault.reset(1), fault.cut(1), fault.stall(1))
   const ends: string[] = []
@@ -65,7 +65,7 @@ void test('reset, cut and closing work beneath TLS', async () => {
   assert.equal(registry.openConnections, 0)
 })
 
-void test('a handshake can be left without an answer', async () => {
+test('a handshake can be left without an answer', async () => {
   await using registry = await startScriptedRegistry({ tls: authority.server() })
   registry.acceptMode = 'hold'
   const socket = nodeTls.connect({ port: registry.port, host: '127.0.0.1', ca: authority.ca })
@@ -76,13 +76,13 @@ void test('a handshake can be left without an answer', async () => {
   socket.destroy()
 })
 
-void test('the same request gives the same certificate', () => {
+test('the same request gives the same certificate', () => {
   assert.equal(authority.server().cert, authority.server().cert)
   assert.notEqual(authority.client('one').cert, authority.client('two').cert)
   assert.equal(testAuthority(), authority)
 })
 
-void test('a plain server refuses a TLS client at once', async () => {
+test('a plain server refuses a TLS client at once', async () => {
   await using registry = await startScriptedRegistry()
   const socket = nodeTls.connect({ port: registry.port, host: '127.0.0.1' })
   await assert.rejects(once(socket, 'secureConnect'), { code: 'ECONNRESET' })
