@@ -145,9 +145,11 @@ export const EVENTS = {
 
   // the process
   'gateway.started': { level: 'info', fields: { version: 'string', ms: 'number?', upstreams: 'number?' } },
-  'gateway.stopping': { level: 'info', fields: { signal: 'string?', inFlight: 'number?' } },
+  'gateway.drained': { level: 'info', fields: { inFlight: 'number?', cut: 'number?', ms: 'number?' } },
   'gateway.stopped': { level: 'info', fields: { ms: 'number?' } },
-  'gateway.failed': { level: 'error', fields: { code: 'string?', reason: 'text' } },
+  'process.stopping': { level: 'info', fields: { signal: 'string' } },
+  'process.failed': { level: 'error', fields: { error: 'text' } },
+  'process.signal_ignored': { level: 'info', fields: { signal: 'string', message: 'text' } },
   'listener.opened': { level: 'info', fields: { address: 'string', upstream: 'string?', isTls: 'boolean?' } },
   'listener.failed': { level: 'error', fields: { address: 'string', code: 'string?', reason: 'text' } },
   'connection.rejected': { level: 'debug', fields: { listener: 'string', client: 'string?', reason: 'text' } },
