@@ -1,6 +1,6 @@
 /** A body on its way in, as a file in `incoming` with positional writes, hashed as its front grows. */
 import { constants } from 'node:fs'
-import { open, rm, type FileHandle } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Intervals } from '../../async/intervals.ts'
 import { GatewayError } from '../../errors.ts'
@@ -11,7 +11,7 @@ import type { GroupCommit } from './group-commit.ts'
 import type { HashJob, Hasher } from './hasher.ts'
 import { loadIntervalMap } from './interval-map.ts'
 import { MapSaver } from './map-saver.ts'
-import { renameInto, type SmallFileWriter } from './small-file.ts'
+import { removeFile, renameInto, type SmallFileWriter } from './small-file.ts'
 import { readAt, stampOf } from './stored-blob.ts'
 
 export interface FsIncomingOptions {
@@ -193,7 +193,7 @@ export class FsIncoming implements Incoming {
     const stamp = stampOf(await file.stat())
     const durable = group.add(finalPath, 'bytes', file)
     this.#synced = durable
-    await rm(mapPath, { force: true }).catch(() => undefined) // without its file a map means nothing
+    if (this.#map.isSaved) await removeFile(mapPath).catch(() => undefined) // without its file a map means nothing
     this.#options.onFree()
     return { stamp, durable }
   }
@@ -247,10 +247,6 @@ export class FsIncoming implements Incoming {
 
 /** Removes body and map, the map first: without it the body means nothing. */
 async function removeBody(path: string, mapPath: string): Promise<void> {
-  try {
-    await rm(mapPath, { force: true })
-    await rm(path, { force: true })
-  } catch (error) {
-    throw storeError('remove', path, error)
-  }
+  await removeFile(mapPath)
+  await removeFile(path)
 }

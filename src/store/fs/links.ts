@@ -9,7 +9,7 @@ import { blobPath, linkPath, mediaTypePath, revokedPath, tagIndexPath, tagLinkPa
 import type { LinkKind, LinkState } from '../store.ts'
 import { isAbsence, orAbsent, storeError } from './fs-error.ts'
 import type { GroupCommit } from './group-commit.ts'
-import { readSmallFile, writeSmallFile, type SmallFileWriter } from './small-file.ts'
+import { readSmallFile, removeFile, writeSmallFile, type SmallFileWriter } from './small-file.ts'
 
 export interface LinksOptions {
   readonly root: string
@@ -131,13 +131,8 @@ export class Links {
     void this.#options.group.add(absolute, 'name')
   }
 
-  async #remove(path: string): Promise<void> {
-    const absolute = this.#absolute(path)
-    try {
-      await rm(absolute, { force: true })
-    } catch (error) {
-      if (!isAbsence(error)) throw storeError('remove', absolute, error)
-    }
+  #remove(path: string): Promise<void> {
+    return removeFile(this.#absolute(path))
   }
 
   #absolute(path: string): string {

@@ -22,6 +22,7 @@ const PAUSE_MS = 100
 export class MapSaver {
   readonly #options: MapSaverOptions
   #savedBytes: number
+  #isSaved: boolean
   #saving: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   #savedAt = -Infinity
@@ -33,6 +34,12 @@ export class MapSaver {
   constructor(options: MapSaverOptions, isSaved: boolean) {
     this.#options = options
     this.#savedBytes = isSaved ? options.held.bytes : 0
+    this.#isSaved = isSaved
+  }
+
+  /** Whether a map stands on the disk. */
+  get isSaved(): boolean {
+    return this.#isSaved
   }
 
   /** Tells that `held` grew. Saves when it is time, in the background, one save at a time. */
@@ -82,7 +89,10 @@ export class MapSaver {
       throw error
     })
     const content = formatIntervalMap(digest, snapshot)
-    if (content !== undefined) await writeSmallFile(writer, path, content)
+    if (content !== undefined) {
+      this.#isSaved = true
+      await writeSmallFile(writer, path, content)
+    }
     this.#savedBytes = bytes
   }
 }

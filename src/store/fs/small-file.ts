@@ -1,6 +1,6 @@
 /** Small files whole: read under a cap, written so that no reader ever sees half of one. */
 import { constants } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { open, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { randomUUID } from 'node:crypto'
 import { TEMPORARY_SUFFIX } from '../layout.ts'
@@ -27,6 +27,15 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<Buf
   }
 }
 
+/** Removes a file if it is there. */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    if (!isAbsence(error)) throw storeError('remove', path, error)
+  }
+}
+
 export interface SmallFileWriter {
   readonly disk: Disk
   /** Folder on the same file system for the file before its rename; swept at the next start. */
@@ -42,7 +51,7 @@ export async function writeSmallFile(writer: SmallFileWriter, path: string, cont
     await writeNew(writer.disk, temporary, content)
     await renameInto(writer, temporary, path)
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined)
+    await removeFile(temporary).catch(() => undefined)
     throw storeError('write', path, error)
   }
 }

@@ -114,9 +114,11 @@ describe('fs store: SIGKILL', () => {
            const digest = digestOf(manifest)
            await store.writeManifest(repository, { digest, bytes: manifest, mediaType: 'application/vnd.acme.odd+json' })
            await store.writeTag(repository, parseTag('latest'), digest)
+           if (n === 0) console.log('stored')
          }`,
       )
       await child.lines.next()
+      if (round > 0) await child.lines.next()
       await sleep(randomInt(20, 200))
       await child.kill()
       {
