@@ -73,9 +73,20 @@ export class Metrics {
     })
   }
 
+  /** What {@link render} is to be sent as. */
+  get contentType(): string {
+    return this.#registry.contentType
+  }
+
   /** The page for `/metrics`. */
-  async render(): Promise<{ readonly contentType: string; readonly body: string }> {
-    return { contentType: this.#registry.contentType, body: await this.#registry.metrics() }
+  render(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  /** Forgets every count, so that an app that ended keeps nothing alive. */
+  close(): void {
+    this.#registry.clear()
+    this.#upstreams.clear()
   }
 }
 

@@ -5,9 +5,9 @@ type Style = Parameters<typeof styleText>[0]
 
 const LEVEL_STYLES: Readonly<Record<string, Style>> = { debug: 'gray', info: 'green', warn: 'yellow', error: 'red' }
 const PLAIN = /^[\w./:@+*%-]+$/
-// C0 and C1 controls, line separators and what turns the writing direction: nothing a terminal would act on.
-// oxlint-disable-next-line no-control-regex
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g
+// Controls, invisible format characters (also those that turn the writing direction), and line separators: nothing that
+// a terminal would act on, or that could make one line look like two.
+const CONTROL = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
 
 /** Formats one JSON line of ours. A line that is no JSON object comes back without its control characters. */
 export function formatLine(json: string): string {
@@ -31,7 +31,7 @@ function formatValue(value: unknown): string {
 }
 
 function withoutControls(text: string): string {
-  return text.replaceAll(CONTROL, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  return text.replaceAll(CONTROL, (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`)
 }
 
 /** Whether to colour at all was decided by choosing this form; NO_COLOR and the terminal's depth still count. */

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import { Metrics } from '../../../src/telemetry/metrics.ts'
 
 async function lines(metrics: Metrics, start: string): Promise<string[]> {
-  const { body } = await metrics.render()
+  const body = await metrics.render()
   return body.split('\n').filter((line) => line.startsWith(start))
 }
 
@@ -41,8 +41,8 @@ describe('metrics', () => {
     hub.commitRejected('digest')
     hub.tokenIssued()
     hub.servedStale('throttled')
-    const { body, contentType } = await metrics.render()
-    assert.match(contentType, /^text\/plain/)
+    const body = await metrics.render()
+    assert.match(metrics.contentType, /^text\/plain/)
     for (const line of [
       'entrepot_bytes_total{upstream="docker.io",direction="client"} 15',
       'entrepot_upstream_requests_total{upstream="docker.io",kind="manifest",code="429"} 1',
@@ -85,7 +85,7 @@ describe('metrics', () => {
 
   test('tell of the process and of the lag of its loop', async () => {
     const metrics = new Metrics()
-    const { body } = await metrics.render()
+    const body = await metrics.render()
     assert.match(body, /^nodejs_eventloop_lag_p99_seconds /m)
     assert.match(body, /^process_resident_memory_bytes /m)
   })
