@@ -7,7 +7,7 @@ import type { ProblemTopic } from './messages.ts'
 import { migrate } from './migrations.ts'
 
 /** An earlier process may still be closing: long enough for that, short enough for a start. */
-const BUSY_TIMEOUT_MS = 2000
+const BUSY_TIMEOUT_MS = 1000
 /** 256 MiB in pages of 4 KiB: some million facts, when they cannot be on disk. */
 const MAX_MEMORY_PAGES = 65_536
 

@@ -30,8 +30,12 @@ export interface SqliteLedgerOptions {
   /** Told of what went wrong behind the caller's back; each kind at most once a minute. Must not throw. */
   readonly onError: (error: Error) => void
   readonly clock?: Clock
+  /** Rows not yet applied, above which uses are dropped; above twice it everything is. Default: 100,000. */
   readonly maxPendingRows?: number
+  /** After this a read answers "not known". Default: 2,000. */
   readonly readTimeoutMs?: number
+  /** Between the death of the worker and a new one. Default: 10,000. */
+  readonly restartMs?: number
 }
 
 /**
@@ -52,6 +56,7 @@ interface PendingRead {
 export class SqliteLedger implements Ledger {
   readonly #path: string
   readonly #readTimeoutMs: number
+  readonly #restartMs: number
   readonly #problems: ProblemReport
   readonly #pending: PendingWrites
   readonly #reads = new Map<number, PendingRead>()
@@ -65,6 +70,7 @@ export class SqliteLedger implements Ledger {
   constructor(options: SqliteLedgerOptions) {
     this.#path = options.path
     this.#readTimeoutMs = options.readTimeoutMs ?? READ_TIMEOUT_MS
+    this.#restartMs = options.restartMs ?? RESTART_MS
     this.#problems = new ProblemReport(options.onError, options.clock ?? systemClock)
     this.#pending = new PendingWrites({ maxRows: options.maxPendingRows ?? MAX_PENDING_ROWS })
   }
@@ -274,9 +280,9 @@ export class SqliteLedger implements Ledger {
     const restart = (): void => {
       this.start().catch((error: unknown) => {
         this.#problems.add('worker', error instanceof Error ? error.message : String(error), error)
-        this.#restartTimer = setTimeout(restart, RESTART_MS).unref()
+        this.#restartTimer = setTimeout(restart, this.#restartMs).unref()
       })
     }
-    this.#restartTimer = setTimeout(restart, RESTART_MS).unref()
+    this.#restartTimer = setTimeout(restart, this.#restartMs).unref()
   }
 }

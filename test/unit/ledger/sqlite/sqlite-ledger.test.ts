@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { DatabaseSync } from 'node:sqlite'
 import { after, describe, test } from 'node:test'
+import type { Worker } from 'node:worker_threads'
 import { openSqliteLedger, type SqliteLedger } from '../../../../src/ledger/sqlite/sqlite-ledger.ts'
 import { aDigest, aRepository, aTag, ledgerConformance } from '../../../conformance/ledger.ts'
 
@@ -249,6 +250,43 @@ describe('a ledger whose disk does not follow', () => {
     assert.equal(await ledger.readTag(hub, alpine, latest), undefined)
     assert.match(errors[0]?.message ?? '', /no answer after 1 ms/)
     await ledger.close()
+  })
+})
+
+describe('a worker that dies', () => {
+  test('loses what it was given, answers "not known", and is replaced', async () => {
+    const path = freshPath()
+    const errors: Error[] = []
+    const workers: Worker[] = []
+    const onWorker = (worker: Worker): number => workers.push(worker)
+    process.on('worker', onWorker)
+    const ledger = await open(path, errors, { restartMs: 10 })
+    ledger.writeTag(hub, alpine, latest, record)
+    ledger.markComplete(hub)
+    await ledger.flush()
+    const died = workers[0]?.terminate()
+    const during = ledger.readTag(hub, alpine, latest)
+    await died
+    await during
+    ledger.writeTag(hub, alpine, aTag('while-away'), record)
+    let again: unknown
+    for (let n = 0; n < 200 && again === undefined; n++) {
+      again = await ledger.readTag(hub, alpine, latest)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    process.off('worker', onWorker)
+    assert.equal(workers.length, 2)
+    assert.deepEqual(again, record)
+    assert.deepEqual(await ledger.readTag(hub, alpine, aTag('while-away')), record)
+    assert.equal(await ledger.isComplete(hub), false)
+    await ledger.close()
+  })
+
+  test('while the ledger is closed is not replaced', async () => {
+    const ledger = await open(freshPath())
+    const closed = ledger.close()
+    assert.equal(await ledger.readTag(hub, alpine, latest), undefined)
+    await closed
   })
 })
 
