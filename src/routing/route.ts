@@ -144,6 +144,7 @@ function namespaceOf(
   if (authority === undefined) return unknown(text, 'ns is host[:port] of a declared upstream')
   const declared = table.byName(authority)
   if (declared !== undefined) return { target: declared, text }
+  if (authorityKey(authority) === authorityKey(host)) return undefined
   if (authority.name === host.name || table.isOwn(authority))
     return ownAddress(table, request.listener, authority, text)
   const target = table.byPattern(authorityKey(authority))
