@@ -2,6 +2,7 @@
 import type { Config, UpstreamConfig } from '../config/config.ts'
 import type { BoundListener, RunningGateway } from './runtime.ts'
 import { formatTable } from './table.ts'
+import { KNOWN_IMAGES } from './known-images.ts'
 import type { Output } from './terminal.ts'
 
 export interface BannerOptions {
@@ -11,14 +12,6 @@ export interface BannerOptions {
   readonly out: Output
 }
 
-/** A small public image of each shipped registry, so that the line can be pasted as it is; the first there is, is shown. */
-const EXAMPLES: ReadonlyMap<string, string> = new Map([
-  ['docker.io', 'library/alpine'],
-  ['quay.io', 'prometheus/busybox'],
-  ['registry.k8s.io', 'pause:3.10'],
-  ['mcr.microsoft.com', 'hello-world'],
-  ['public.ecr.aws', 'docker/library/alpine'],
-])
 const UNKNOWN_EXAMPLE = 'ORG/IMAGE:TAG'
 const INDENT = '  '
 
@@ -91,16 +84,20 @@ function formatExamples({ config, gateway, out }: BannerOptions): string {
   if (main === undefined) return ''
   const at = `${clientHost(main.address)}:${main.port}`
   const fallback = config.listeners[0]?.default
-  const lines = fallback === undefined ? [] : [`docker pull ${at}/${EXAMPLES.get(fallback) ?? UNKNOWN_EXAMPLE}`]
+  const lines = fallback === undefined ? [] : [`docker pull ${at}/${imageOf(fallback)}`]
   const others = config.upstreams.filter(
     ({ name, isPattern }) => name !== fallback && !isPattern && !name.includes(':'),
   )
-  const shown = [...EXAMPLES.keys()].find((known) => others.some(({ name }) => name === known)) ?? others[0]?.name
-  if (shown !== undefined) lines.push(`docker pull ${at}/${shown}/${EXAMPLES.get(shown) ?? UNKNOWN_EXAMPLE}`)
+  const shown = [...KNOWN_IMAGES.keys()].find((known) => others.some(({ name }) => name === known)) ?? others[0]?.name
+  if (shown !== undefined) lines.push(`docker pull ${at}/${shown}/${imageOf(shown)}`)
   if (lines.length === 0) return ''
   return [`${INDENT}Pull through it:`, '', ...lines.map((line) => `${INDENT}${INDENT}${out.paint('cyan', line)}`)].join(
     '\n',
   )
+}
+
+function imageOf(upstream: string): string {
+  return KNOWN_IMAGES.get(upstream)?.replace(/:latest$/, '') ?? UNKNOWN_EXAMPLE
 }
 
 function formatUrl({ address, port, tls }: BoundListener): string {

@@ -38,14 +38,14 @@ export async function runProgram({ arguments: words, openRuntime, world, events 
     .option('-d, --data <folder>', 'folder of everything held, instead of the one the configuration names')
     .addHelpText('after', SERVE_HELP)
     .action(async (options: OptionValues & ConfigChoice) => {
-      exitCode = await serve(options, await openRuntime(), world, events)
+      exitCode = await serve(options, openRuntime, world, events)
     })
   addCommand(program, 'check', 'check the configuration, then reach each upstream: DNS, TLS, auth, one HEAD')
     .option('--json', 'print one JSON document')
     .option('--offline', 'check the configuration only, call no upstream')
     .addHelpText('after', CHECK_HELP)
     .action(async (options: OptionValues & CheckOptions) => {
-      exitCode = await check(options, await openRuntime(), world)
+      exitCode = await check(options, openRuntime, world)
     })
   try {
     await program.parseAsync(words, { from: 'user' })

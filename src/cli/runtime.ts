@@ -1,13 +1,10 @@
 /** What the commands need of the running parts: the only doors from `cli` into the rest, so that tests can stand in. */
 import type { Config, ConfigPlaces } from '../config/config.ts'
-
-/** The log as commands use it: an event's name and its fields. */
-export interface CommandLog {
-  info(event: string, fields?: Readonly<Record<string, unknown>>): void
-  error(event: string, fields?: Readonly<Record<string, unknown>>): void
-}
+import type { Log } from '../telemetry/log.ts'
+import type { ProbeOptions, ProbeReport } from '../upstream/probe.ts'
 
 export interface BoundListener {
+  /** Empty: all interfaces. */
   readonly address: string
   /** The port it got, where the configuration said 0. */
   readonly port: number
@@ -22,33 +19,25 @@ export interface RunningGateway {
   close(reason: string): Promise<void>
 }
 
-/** One step of reaching an upstream. */
-export interface ProbeStep {
-  readonly step: string
-  readonly ok: boolean
-  /** What was found, or what was tried, on what, and what came back. No credential, no query string. */
-  readonly detail: string
-  readonly ms: number
+export interface StartOptions {
+  readonly config: Config
+  readonly places: ConfigPlaces
+  readonly log: Log
+  readonly version: string
 }
 
 export interface ProbedUpstream {
   readonly name: string
-  /** DNS, TLS, auth and one HEAD, in this order; ends at the first that fails. Never rejects but for `signal`. */
-  probe(options: { readonly signal: AbortSignal }): Promise<readonly ProbeStep[]>
+  probe(options: ProbeOptions): Promise<ProbeReport>
 }
 
 export interface Probes extends AsyncDisposable {
-  /** Those that can be probed: no patterns, nothing offline. */
+  /** Clients of the upstreams that can be probed: no patterns, nothing offline. */
   readonly upstreams: readonly ProbedUpstream[]
 }
 
-export interface Runtime<L extends CommandLog = CommandLog> {
-  openLog(options: Config['log']): L
-  startGateway(options: {
-    readonly config: Config
-    readonly places: ConfigPlaces
-    readonly log: L
-    readonly version: string
-  }): Promise<RunningGateway>
-  openProbes(config: Config, options: { readonly version: string }): Promise<Probes>
+export interface Runtime {
+  openLog(config: Config): Log
+  startGateway(options: StartOptions): Promise<RunningGateway>
+  openProbes(config: Config, options: { readonly version: string }): Probes
 }

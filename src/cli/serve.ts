@@ -3,7 +3,8 @@ import { codeOf, GatewayError } from '../errors.ts'
 import { formatBanner } from './banner.ts'
 import { EXIT } from './exit.ts'
 import { loadChosenConfig, writeProblems, writeWarnings, type ConfigChoice } from './problems.ts'
-import type { CommandLog, RunningGateway, Runtime } from './runtime.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { RunningGateway, Runtime } from './runtime.ts'
 import type { Surroundings } from './terminal.ts'
 
 /** The part of `process` that serve listens to. */
@@ -17,6 +18,7 @@ export interface ProcessEvents {
 const STOP_SIGNALS = { SIGTERM: 15, SIGINT: 2 } as const
 type StopSignal = keyof typeof STOP_SIGNALS
 
+const HANGUP = 'SIGHUP is ignored: a changed configuration is read at the next start'
 /** A failed gateway has this long to let go of its files before the process ends. */
 const FAILURE_GRACE_MS = 5_000
 
@@ -26,7 +28,7 @@ const FAILURE_GRACE_MS = 5_000
  */
 export async function serve(
   choice: ConfigChoice,
-  runtime: Runtime,
+  openRuntime: () => Promise<Runtime>,
   world: Surroundings,
   events: ProcessEvents,
 ): Promise<number> {
@@ -38,7 +40,8 @@ export async function serve(
     return EXIT.usage
   }
   const { config, places } = loaded
-  const log = runtime.openLog(config.log)
+  const runtime = await openRuntime()
+  const log = runtime.openLog(config)
   // Before anything listens: as PID 1 a signal without a handler does nothing at all.
   using stop = new StopRequest(events, log)
   let gateway: RunningGateway
@@ -67,7 +70,7 @@ class StopRequest {
   readonly #events: ProcessEvents
   readonly #listeners: readonly (readonly [string, (...details: unknown[]) => void])[]
 
-  constructor(events: ProcessEvents, log: CommandLog) {
+  constructor(events: ProcessEvents, log: Log) {
     this.#events = events
     const { promise, resolve } = Promise.withResolvers<StopSignal | 'failure'>()
     this.reason = promise
@@ -75,20 +78,19 @@ class StopRequest {
     const onSignal = (signal: StopSignal) => () => {
       if (isStopping) return events.exit(128 + STOP_SIGNALS[signal])
       isStopping = true
-      log.info('process.stopping', { signal })
+      log.event('gateway.stopping', { signal })
       resolve(signal)
     }
     const onFailure = (error: unknown): void => {
-      log.error('process.failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+      log.event('defect.caught', {
+        reason: error instanceof Error ? error.message : String(error),
+        stack: error instanceof Error ? error.stack : undefined,
+      })
       setTimeout(() => events.exit(EXIT.failure), FAILURE_GRACE_MS).unref()
       isStopping = true
       resolve('failure')
     }
-    const onHangup = (): void =>
-      log.info('process.signal_ignored', {
-        signal: 'SIGHUP',
-        message: 'a changed configuration is read at the next start',
-      })
+    const onHangup = (): void => log.event('config.warned', { reason: HANGUP })
     this.#listeners = [
       ['SIGTERM', onSignal('SIGTERM')],
       ['SIGINT', onSignal('SIGINT')],

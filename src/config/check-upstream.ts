@@ -84,6 +84,7 @@ function checkPairs({ upstream, source }: DeclaredUpstream): Problem[] {
     problems.push(source.problemAt(['network', 'cert'], 'needs network.key beside it'))
   if (network.key !== undefined && network.cert === undefined)
     problems.push(source.problemAt(['network', 'key'], 'needs network.cert beside it'))
+  if (upstream.isPattern) problems.push(...checkPatternUrl({ upstream, source }))
   for (const capability of ['resolve', 'pull'] as const) {
     if (url.some((endpoint) => endpoint.capabilities.includes(capability))) continue
     problems.push(
@@ -94,4 +95,17 @@ function checkPairs({ upstream, source }: DeclaredUpstream): Problem[] {
     )
   }
   return problems
+}
+
+/** A pattern's hosts are dialled under their own names, so its URL says only how. */
+function checkPatternUrl({ upstream: { name, url }, source }: DeclaredUpstream): Problem[] {
+  const isName = url.length === 1 && new URL(url[0]?.url ?? '').hostname === name
+  return isName
+    ? []
+    : [
+        source.problemAt(
+          ['url'],
+          `must name the pattern itself, since each host is dialled under its own name: write url: https://${name}`,
+        ),
+      ]
 }

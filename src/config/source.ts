@@ -83,6 +83,8 @@ export class Source {
     let offset = node?.range?.[0] ?? 0
     let key = ''
     for (const part of path) {
+      // Below a key that is missing as a whole there is nothing to name.
+      if (typeof part === 'number' && node === undefined && key !== '') break
       if (isScalar(node) || (typeof part === 'number' && !isSeq(node))) continue
       if (isSeq(node) && typeof part === 'number') {
         node = this.#nodeOf(node.items[part])
