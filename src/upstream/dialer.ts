@@ -75,7 +75,7 @@ export class DialGuard {
 
   #permits(text: string): boolean {
     // A zone (`fe80::1%eth0`) only exists on a link.
-    if (text.includes('%') || !ipaddr.isValid(text)) return false
+    if (text.includes('%') || isIP(text) === 0) return false
     const address = embedded(ipaddr.parse(text))
     return this.#allowed.some((network) => contains(network, address)) || isPublic(address)
   }
@@ -110,8 +110,9 @@ function contains(network: Network, address: Address): boolean {
 
 /** A CIDR or a single address. Throws CONFIG_INVALID: a range that does not parse must not silently allow nothing. */
 export function parseNetwork(text: string): Network {
-  if (ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text)
-  if (ipaddr.isValid(text) && isIP(text) !== 0) {
+  // The library also reads `10/8` and octal spellings, each by its own idea of what they mean.
+  if (isIP(text.split('/')[0] ?? '') !== 0 && ipaddr.isValidCIDR(text)) return ipaddr.parseCIDR(text)
+  if (isIP(text) !== 0) {
     const address = ipaddr.parse(text)
     return [address, address instanceof ipaddr.IPv4 ? 32 : 128]
   }

@@ -117,7 +117,7 @@ export class Prober {
     socket.once('error', reject)
     socket.once(isTls ? 'secureConnect' : 'connect', () => {
       resolve(
-        'getPeerCertificate' in socket ? certificateOf(socket) : `plain http, ${socket.remoteAddress ?? 'connected'}`,
+        socket instanceof TLSSocket ? certificateOf(socket) : `plain http, ${socket.remoteAddress ?? 'connected'}`,
       )
     })
     return promise.finally(() => {
