@@ -6,13 +6,13 @@ const log = createLog()
 const message = 'x'.repeat(1000)
 const start = performance.now()
 for (let n = 0; n < 5000; n++) {
-  log.event('ledger.failed', { message })
+  log.event('ledger.failed', { reason: message })
   if (n % 100 === 0) await new Promise((resolve) => setImmediate(resolve))
 }
 writeSync(2, `flooded in ${Math.round(performance.now() - start)} ms, ${log.dropped} dropped\n`)
 await new Promise((resolve) => setTimeout(resolve, 200))
 for (let n = 0; n < 10; n++) {
-  log.event('ledger.failed', { message })
+  log.event('ledger.failed', { reason: message })
   await new Promise((resolve) => setTimeout(resolve, 5))
 }
 writeSync(2, 'still alive\n')
