@@ -109,6 +109,7 @@ function blobTests(open: () => Promise<StoreFixture>): void {
     await fixture.plant(digest, Buffer.alloc(0))
     assert.equal(await fixture.store.openBlob(digest), undefined)
     assert.equal(await fixture.store.statBlob(digest), undefined)
+    assert.equal(await fixture.store.openUnverified(digest), undefined)
   })
 
   it('an open blob is read to its end after its quarantine, and nobody opens it any more', async () => {

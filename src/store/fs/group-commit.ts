@@ -28,6 +28,7 @@ export class GroupCommit {
   /** Folders with entries not yet synced; a group takes all of them, whoever created them. */
   #folders = new Set<string>()
   #running: Promise<void> | undefined
+  #last: Promise<unknown> = Promise.resolve()
 
   /** `discard` removes bytes whose sync failed: what the page cache still shows may never reach the medium. */
   constructor(disk: Disk, discard: (path: string, file: FileHandle) => Promise<void>) {
@@ -61,12 +62,13 @@ export class GroupCommit {
     this.#folders.add(dirname(path))
     this.#waiting.push({ path, file, phase, settle: resolve })
     this.#running ??= this.#run().finally(() => (this.#running = undefined))
+    this.#last = promise
     return promise
   }
 
-  /** Waits until all that was added so far is settled. */
+  /** Waits until all that was added so far is settled: groups follow each other, so the last one added settles last. */
   async flush(): Promise<void> {
-    while (this.#running !== undefined) await this.#running
+    await this.#last
   }
 
   async #run(): Promise<void> {

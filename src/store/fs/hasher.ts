@@ -17,7 +17,7 @@ export interface HashJobOptions {
 export interface HashJob {
   /** Bytes `[0, front)` are final and may be read. Never goes back. */
   advance(front: number): void
-  /** Resolves to the digest of the first `size` bytes, and ends the job. Rejects with `STORE_FAILED`. */
+  /** Resolves to the digest of the first `size` bytes, and ends the job; called once. Rejects with `STORE_FAILED`. */
   finish(size: number): Promise<Digest>
   /** Ends the job; a pending `finish` rejects. Idempotent. */
   cancel(): void
@@ -60,6 +60,7 @@ export class Hasher implements AsyncDisposable {
         this.#postFor(id, { kind: 'advance', id, front })
       },
       finish: (size) => {
+        if (pending.isAwaited) return Promise.reject(failure(pending.path, 'its digest was asked for already'))
         this.#await(pending)
         this.#postFor(id, { kind: 'finish', id, size })
         return pending.result.promise
@@ -122,7 +123,7 @@ export class Hasher implements AsyncDisposable {
 
   #fail(id: number, reason: string): void {
     const pending = this.#take(id)
-    pending?.result.reject(new GatewayError('STORE_FAILED', `hash ${pending.path}: ${reason}`))
+    pending?.result.reject(failure(pending.path, reason))
   }
 
   #take(id: number): Pending | undefined {
@@ -141,4 +142,8 @@ export class Hasher implements AsyncDisposable {
     if (this.#pending.values().some(({ isAwaited }) => isAwaited)) this.#worker?.ref()
     else this.#worker?.unref()
   }
+}
+
+function failure(path: string, reason: string): GatewayError {
+  return new GatewayError('STORE_FAILED', `hash ${path}: ${reason}`)
 }

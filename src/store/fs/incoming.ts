@@ -170,14 +170,15 @@ export class FsIncoming implements Incoming {
     this.#requireOpen('hash')
     if (!this.held.contains(0, size)) throw this.#misuse(`hash ${size} bytes, of which not all are here,`)
     this.#front = Math.max(this.#front, size)
-    const job = await this.#startJob()
-    this.#job = undefined
     try {
-      return await job.finish(size)
-    } catch (error) {
+      return await (await this.#startJob()).finish(size)
+    } catch {
       this.#requireOpen('hash')
       // The thread may have ended since this job began: the bytes are all here, so they are read once more.
-      return (await this.#openJob()).finish(size).catch(() => Promise.reject(error))
+      this.#job = undefined
+      return await (await this.#startJob()).finish(size)
+    } finally {
+      this.#job = undefined
     }
   }
 

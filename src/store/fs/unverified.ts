@@ -8,7 +8,7 @@ import type { Committed, FileStamp, Incoming } from '../store.ts'
 import { isAbsence, storeError } from './fs-error.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { HashJob, Hasher } from './hasher.ts'
-import { readAt, stampOf } from './stored-blob.ts'
+import { isPlausible, readAt, stampOf } from './stored-blob.ts'
 
 export interface UnverifiedOptions {
   readonly digest: Digest
@@ -44,7 +44,7 @@ export class UnverifiedBlob implements Incoming {
     try {
       file = await open(options.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
       const stat = await file.stat()
-      if (stat.isFile()) return new UnverifiedBlob(options, file, stat)
+      if (stat.isFile() && isPlausible(options.digest, stat.size)) return new UnverifiedBlob(options, file, stat)
     } catch (error) {
       await file?.close()
       if (isAbsence(error)) return undefined
