@@ -7,7 +7,7 @@ import { LRUCache } from 'lru-cache'
 import { abortable, delay } from '../async/abort.ts'
 import type { Clock } from '../async/clock.ts'
 import { SingleFlight } from '../async/single-flight.ts'
-import { codeOf, GatewayError, isNonAnswer } from '../errors.ts'
+import { codeOf, GatewayError, isNonAnswer, type ErrorCode } from '../errors.ts'
 import type { Ledger, TagRecord } from '../ledger/ledger.ts'
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.ts'
 import { childrenOf, manifestTypeFor, parseManifest, type Manifest } from '../oci/manifest.ts'
@@ -27,10 +27,17 @@ export type ManifestEvent =
       readonly digest: Digest
       readonly isMoved: boolean
     }
-  | { readonly kind: 'served_stale'; readonly repository: Repository; readonly tag: Tag; readonly reason: string }
-  | { readonly kind: 'gone'; readonly repository: Repository; readonly tag: Tag }
+  | ({ readonly kind: 'served_stale'; readonly repository: Repository; readonly tag: Tag } & StaleReason)
+  | { readonly kind: 'gone'; readonly repository: Repository; readonly tag: Tag; readonly isKept: boolean }
+  | { readonly kind: 'stored'; readonly repository: Repository; readonly digest: Digest }
   | { readonly kind: 'quarantined'; readonly repository: Repository; readonly digest: Digest }
   | { readonly kind: 'not_stored'; readonly repository: Repository; readonly digest: Digest; readonly error: unknown }
+
+/** Why what we hold stands in for the upstream's answer. `SLOW`: it had not answered in time. */
+export interface StaleReason {
+  readonly code: ErrorCode | 'SLOW'
+  readonly reason: string
+}
 
 export interface ManifestCacheOptions {
   readonly namespace: string
@@ -59,8 +66,6 @@ export type ManifestOutcome = 'hit' | 'miss' | 'joined' | 'revalidated' | 'stale
 export interface FoundManifest {
   readonly manifest: Manifest
   readonly outcome: ManifestOutcome
-  /** Why it is stale, in the words of an error code. */
-  readonly staleReason?: string
 }
 
 const MAX_TAG_RECORDS = 50_000
@@ -172,10 +177,10 @@ export class ManifestCache {
       return await this.#coldTag(repository, tag, signal)
     } catch (error) {
       if (signal.aborted) throw error
-      const reason = this.#staleReason(repository, tag, error)
-      if (reason === undefined || age === 'expired') throw error
-      this.#options.onEvent({ kind: 'served_stale', repository, tag, reason })
-      return { manifest: held, outcome: 'stale', staleReason: reason }
+      const stale = this.#staleReason(repository, tag, error)
+      if (stale === undefined || age === 'expired') throw error
+      this.#options.onEvent({ kind: 'served_stale', repository, tag, ...stale })
+      return { manifest: held, outcome: 'stale' }
     }
   }
 
@@ -187,16 +192,19 @@ export class ManifestCache {
   }
 
   /** Why what we hold may stand in for `error`; undefined when the error is the answer. */
-  #staleReason(repository: Repository, tag: Tag, error: unknown): string | undefined {
+  #staleReason(repository: Repository, tag: Tag, error: unknown): StaleReason | undefined {
     const { clock, tags, onEvent } = this.#options
-    const code = codeOf(error)
-    if (isNonAnswer(error) || code === 'UPSTREAM_DENIED' || error instanceof CheckTakesLong) return code ?? 'SLOW'
+    if (error instanceof CheckTakesLong) return { code: 'SLOW', reason: error.message }
+    if (!(error instanceof GatewayError)) return undefined
+    const { code, message: reason } = error
+    if (isNonAnswer(error) || code === 'UPSTREAM_DENIED') return { code, reason }
     if (code !== 'MANIFEST_UNKNOWN' && code !== 'NAME_UNKNOWN') return undefined
     const key = keyOf(repository, tag)
     const since = this.#goneSince.get(key) ?? clock.now()
     this.#goneSince.set(key, since)
-    onEvent({ kind: 'gone', repository, tag })
-    return tags.onGone === 'keep' && clock.now() - since < tags.goneForMs ? code : undefined
+    const isKept = tags.onGone === 'keep' && clock.now() - since < tags.goneForMs
+    onEvent({ kind: 'gone', repository, tag, isKept })
+    return isKept ? { code, reason } : undefined
   }
 
   /** Waits for the one check of this tag, but no longer than a client waits for an answer that we hold already. */
@@ -282,6 +290,7 @@ export class ManifestCache {
     this.#memory.set(keyOf(repository, manifest.digest), manifest)
     try {
       await store.writeManifest(repository, manifest)
+      onEvent({ kind: 'stored', repository, digest: manifest.digest })
     } catch (error) {
       onEvent({ kind: 'not_stored', repository, digest: manifest.digest, error })
     }
@@ -310,6 +319,9 @@ export class ManifestCache {
 /** The check has taken longer than a client should wait. */
 class CheckTakesLong extends Error {
   override readonly name = 'CheckTakesLong'
+  constructor() {
+    super('the upstream has not answered in the time a client waits')
+  }
 }
 
 function keyOf(repository: Repository, reference: Reference): string {

@@ -1,13 +1,39 @@
 /** The running parts as the commands see them. Imported lazily by `run.ts`, so that `--help` loads none of it. */
+import type { Config } from '../config/config.ts'
+import { readEnvironmentProxy } from '../config/environment.ts'
 import { startGateway } from '../gateway.ts'
-import { openProbes } from '../probes.ts'
 import { createLog, type Log } from '../telemetry/log.ts'
-import type { Runtime } from './runtime.ts'
+import { SecretSet } from '../telemetry/redact.ts'
+import { openUpstream } from '../upstream/client.ts'
+import { upstreamOptionsOf } from '../upstream-options.ts'
+import type { Probes, Runtime } from './runtime.ts'
 
-export function openRuntime(): Runtime<Log> {
+export function openRuntime(): Runtime {
+  return { openLog, startGateway, openProbes }
+}
+
+function openLog(config: Config): Log {
+  const { level, format } = config.log
+  return createLog({ level, secrets: secretsOf(config), ...(format === 'auto' ? {} : { pretty: format === 'pretty' }) })
+}
+
+/** What must not be logged, even when an upstream repeats it in an error. */
+function secretsOf({ admin, upstreams }: Config): SecretSet {
+  const secrets = new SecretSet()
+  const passwords = upstreams.flatMap(({ auth = [] }) => auth.map(({ password }) => password))
+  for (const secret of [admin.token, ...passwords]) if (secret !== undefined) secrets.add(secret.reveal())
+  return secrets
+}
+
+function openProbes({ upstreams }: Config, { version }: { readonly version: string }): Probes {
+  const surroundings = { version, proxy: readEnvironmentProxy(), onEvent: () => undefined }
+  const opened = upstreams
+    .filter(({ isPattern, offline }) => !isPattern && !offline)
+    .map((upstream) => openUpstream(upstreamOptionsOf(upstream, surroundings)))
   return {
-    openLog: ({ level, format }) => createLog({ level, ...(format === 'auto' ? {} : { pretty: format === 'pretty' }) }),
-    startGateway,
-    openProbes,
+    upstreams: opened,
+    [Symbol.asyncDispose]: async () => {
+      await Promise.allSettled(opened.map((upstream) => upstream.close()))
+    },
   }
 }

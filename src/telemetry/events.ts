@@ -86,9 +86,8 @@ export const EVENTS = {
   'gateway.started': { level: 'info', fields: { version: 'string', listeners: 'text', upstreams: 'number' } },
   'gateway.stopping': { level: 'info', fields: { signal: 'string' } },
   'gateway.stopped': { level: 'info', fields: { reason: 'string', drained: 'boolean' } },
-  'gateway.failed': { level: 'error', fields: { reason: 'text' } },
-  'signal.ignored': { level: 'info', fields: { signal: 'string', reason: 'text' } },
-  'defect.caught': { level: 'error', fields: { requestId: 'string', reason: 'text', stack: 'text?' } },
+  'config.warned': { level: 'warn', fields: { reason: 'text' } },
+  'defect.caught': { level: 'error', fields: { requestId: 'string?', reason: 'text', stack: 'text?' } },
   'log.dropped': { level: 'warn', fields: { lines: 'number' } },
 } as const satisfies Readonly<Record<string, EventShape>>
 

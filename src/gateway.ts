@@ -1,0 +1,284 @@
+/**
+ * The composition root: from a `Config` to a running gateway and back. The only file that knows every part; it builds
+ * them in the order of a request's way and ends them in the other direction.
+ */
+import { readFileSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
+import { systemClock } from './async/clock.ts'
+import { createAdminApp } from './admin/app.ts'
+import { RepositoryRules } from './access/rules.ts'
+import type { Config, ConfigPlaces, ListenerConfig, UpstreamConfig } from './config/config.ts'
+import { readEnvironmentProxy } from './config/environment.ts'
+import { formatPlace } from './config/source.ts'
+import { trustedProxies } from './http/access-log.ts'
+import { createRegistryApp } from './http/app.ts'
+import type { TlsOptions } from './http/certificates.ts'
+import { listenerFor, Listener } from './http/server.ts'
+import { ReplyWriter } from './http/writer.ts'
+import type { Ledger } from './ledger/ledger.ts'
+import { rebuildNamespace } from './ledger/rebuild.ts'
+import { openSqliteLedger } from './ledger/sqlite/sqlite-ledger.ts'
+import { Namespaces } from './namespaces.ts'
+import { Observer } from './observer.ts'
+import { parseManifest } from './oci/manifest.ts'
+import type { CatalogPart } from './registry/catalog.ts'
+import { createHandlers } from './registry/handlers.ts'
+import type { Route } from './routing/route.ts'
+import { RouteTable, type RouteEntry } from './routing/table.ts'
+import { DataFolder } from './store/fs/data-folder.ts'
+import type { Log } from './telemetry/log.ts'
+import { Metrics } from './telemetry/metrics.ts'
+
+export interface GatewayOptions {
+  readonly config: Config
+  readonly places: ConfigPlaces
+  readonly log: Log
+  readonly version: string
+}
+
+export interface BoundAddress {
+  readonly address: string
+  readonly port: number
+  readonly tls: boolean
+}
+
+export interface Gateway {
+  /** In the order of `Config.listeners`. */
+  readonly listeners: readonly BoundAddress[]
+  readonly admin: { readonly address: string; readonly port: number }
+  /** Drains and ends; `failure` ends without draining. Idempotent. */
+  close(reason: string): Promise<void>
+}
+
+/**
+ * Starts. Needs no upstream and no DNS. Rejects with STORE_UNUSABLE, PORT_UNAVAILABLE or CONFIG_INVALID, having let go of
+ * whatever was open.
+ */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const running = new RunningGateway(options)
+  try {
+    await running.start()
+    return running
+  } catch (error) {
+    await running.abandon()
+    throw error
+  }
+}
+
+class RunningGateway implements Gateway {
+  readonly #options: GatewayOptions
+  readonly #parts = new AsyncDisposableStack()
+  readonly #stopping = new AbortController()
+  readonly #registryListeners: Listener[] = []
+  readonly #allListeners: Listener[] = []
+  #closed: Promise<void> | undefined
+  listeners: readonly BoundAddress[] = []
+  admin: { readonly address: string; readonly port: number } = { address: '', port: 0 }
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+  }
+
+  async start(): Promise<void> {
+    const { config, log, version } = this.#options
+    const routes = RouteTable.from(
+      config.upstreams.map((upstream) => this.#routeEntry(upstream)),
+      ownHostsOf(config),
+    )
+    const folder = this.#parts.use(await DataFolder.open({ path: config.data }))
+    const ledger = await openSqliteLedger({
+      path: config.ledger,
+      onError: (error) => log.event('ledger.failed', { reason: error.message }),
+    })
+    this.#parts.defer(() => ledger.close())
+    const metrics = new Metrics()
+    const observer = new Observer({ log, metrics })
+    const namespaces = await Namespaces.open({
+      upstreams: config.upstreams,
+      folder,
+      ledger,
+      clock: systemClock,
+      version,
+      proxy: readEnvironmentProxy(),
+      freeFloorBytes: await freeFloorOf(config),
+      observer,
+    })
+    this.#parts.use(namespaces)
+    await this.#listen(routes, namespaces, observer)
+    await this.#listenAdmin(metrics)
+    void this.#rebuildLedger(namespaces, ledger)
+  }
+
+  close(reason: string): Promise<void> {
+    this.#closed ??= this.#close(reason)
+    return this.#closed
+  }
+
+  async abandon(): Promise<void> {
+    this.#stopping.abort(new DOMException('the gateway did not start', 'AbortError'))
+    await Promise.allSettled(this.#allListeners.map((listener) => listener.close()))
+    await this.#parts.disposeAsync()
+  }
+
+  async #close(reason: string): Promise<void> {
+    const { config, log } = this.#options
+    this.#stopping.abort(new DOMException('the gateway is stopping', 'AbortError'))
+    const isFailure = reason === 'failure'
+    const drain = { delayMs: isFailure ? 0 : config.drain.delay, timeoutMs: isFailure ? 0 : config.drain.timeout }
+    const drained = await Promise.all(this.#registryListeners.map((listener) => listener.drain(drain)))
+    await Promise.allSettled(this.#allListeners.map((listener) => listener.close()))
+    await this.#parts.disposeAsync()
+    log.event('gateway.stopped', { reason, drained: drained.every(Boolean) })
+  }
+
+  async #listen(routes: RouteTable, namespaces: Namespaces, observer: Observer): Promise<void> {
+    const { config } = this.#options
+    const rules = new Map(config.upstreams.map((upstream) => [upstream.name, new RepositoryRules(upstream)]))
+    const allows: Parameters<typeof createRegistryApp>[0]['allows'] = (name, repository) =>
+      rules.get(name)?.allows(repository) ?? false
+    const writer = new ReplyWriter()
+    const isTrustedProxy = trustedProxies(config.trustedProxies)
+    const onDone = observer.request.bind(observer)
+    for (const listener of config.listeners) {
+      const isDefault = listener.default !== undefined
+      const handlers = createHandlers({
+        cacheOf: (route, kind) => namespaces.cacheOf(route, kind === 'blob'),
+        catalogOf: (route) => this.#catalogOf(route, { namespaces, isDefault, allows }),
+      })
+      const open = await this.#openListener(listener, (port) =>
+        listenerFor(
+          createRegistryApp({
+            listener: { port, defaultUpstream: listener.default },
+            routes,
+            allows,
+            handlers,
+            writer,
+            isTrustedProxy,
+            onDone,
+          }),
+        ),
+      )
+      this.#registryListeners.push(open)
+    }
+    this.listeners = this.#registryListeners.map((open, index) => ({
+      address: config.listeners[index]?.address.host ?? '',
+      port: open.port,
+      tls: config.listeners[index]?.tls !== undefined,
+    }))
+  }
+
+  /** A port of 0 is known only once it is open, and the application needs to know its port. */
+  async #openListener(
+    listener: ListenerConfig,
+    serveAt: (port: number) => ReturnType<typeof listenerFor>,
+  ): Promise<Listener> {
+    const { address } = listener
+    const open = await Listener.open({
+      ...address,
+      place: this.#listenerPlace(listener),
+      tls: listener.tls && readTls(listener.tls),
+      serve: (_incoming, outgoing) => outgoing.destroy(),
+    })
+    this.#allListeners.push(open)
+    open.serveWith(serveAt(open.port))
+    return open
+  }
+
+  async #listenAdmin(metrics: Metrics): Promise<void> {
+    const { config } = this.#options
+    const app = createAdminApp({
+      token: config.admin.token?.reveal(),
+      notReady: () => (this.#stopping.signal.aborted ? 'draining' : undefined),
+      metrics: () => metrics.render(),
+    })
+    const place = this.#options.places.gateway(['admin', 'address'])
+    const open = await Listener.open({
+      ...config.admin.address,
+      place: place === undefined ? 'admin.address' : `${formatPlace(place)} admin.address`,
+      serve: listenerFor(app),
+    })
+    this.#allListeners.push(open)
+    this.admin = { address: config.admin.address.host ?? '', port: open.port }
+  }
+
+  #listenerPlace(listener: ListenerConfig): string {
+    const { config, places } = this.#options
+    const owner = config.upstreams.find(({ routes }) => routes.port === listener.address.port)
+    const place = places.gateway(['listen']) ?? (owner && places.upstream(owner.name, ['routes', 'port']))
+    const key = owner === undefined ? 'listen' : `routes.port of ${owner.name}`
+    return place === undefined ? key : `${formatPlace(place)} ${key}`
+  }
+
+  #routeEntry({ name, aliases, routes }: UpstreamConfig): RouteEntry {
+    const place = this.#options.places.upstream(name, ['name'])
+    return { upstream: name, place: place === undefined ? name : formatPlace(place), aliases, ...routes }
+  }
+
+  /** The routed upstream's repositories; at an address with a default also the others', under their prefix. */
+  #catalogOf(
+    route: Route | undefined,
+    {
+      namespaces,
+      isDefault,
+      allows,
+    }: { namespaces: Namespaces; isDefault: boolean; allows: Parameters<typeof createRegistryApp>[0]['allows'] },
+  ): readonly CatalogPart[] {
+    const part = (name: string, prefix: string): CatalogPart[] => {
+      const store = namespaces.storeOf(name)
+      if (store === undefined) return []
+      return [
+        { prefix, isAllowed: (repository) => allows(name, repository), list: (page) => store.listRepositories(page) },
+      ]
+    }
+    if (route !== undefined && route.via !== 'default') return part(route.upstream, route.stripped ?? '')
+    const others = this.#options.config.upstreams.filter(({ name }) => name !== route?.upstream)
+    const prefixed =
+      isDefault || route === undefined ? others.flatMap(({ name, routes }) => part(name, routes.prefix ?? name)) : []
+    return route === undefined ? prefixed : [...part(route.upstream, ''), ...prefixed]
+  }
+
+  async #rebuildLedger(namespaces: Namespaces, ledger: Ledger): Promise<void> {
+    const { log } = this.#options
+    const { signal } = this.#stopping
+    for (const { name, store } of await namespaces.list()) {
+      try {
+        if (signal.aborted || (await ledger.isComplete(name))) continue
+        const progress = await rebuildNamespace({
+          namespace: name,
+          store,
+          ledger,
+          parse: parseManifest,
+          signal,
+          report: () => undefined,
+        })
+        const { repositories, manifests, tags, unreadable } = progress
+        if (repositories > 0) log.event('ledger.rebuilt', { upstream: name, repositories, manifests, tags, unreadable })
+      } catch (error) {
+        if (!signal.aborted) log.event('ledger.failed', { reason: `rebuild of ${name}: ${String(error)}` })
+      }
+    }
+  }
+}
+
+function readTls(tls: NonNullable<ListenerConfig['tls']>): TlsOptions {
+  const read = ({ cert, key }: { readonly cert: string; readonly key: string }): { cert: string; key: string } => ({
+    cert: readFileSync(cert, 'utf8'),
+    key: readFileSync(key, 'utf8'),
+  })
+  return {
+    ...read(tls.default),
+    named: tls.byHost.map((certificate) => ({ ...read(certificate), hosts: certificate.hosts })),
+    clientCa: tls.clientCa === undefined ? undefined : readFileSync(tls.clientCa, 'utf8'),
+  }
+}
+
+function ownHostsOf({ externalUrl }: Config): { ownHosts: readonly string[] } {
+  return { ownHosts: externalUrl === undefined ? [] : [new URL(externalUrl).host] }
+}
+
+/** `keep.free` in bytes of the disk that holds the folder. */
+async function freeFloorOf({ data, keep }: Config): Promise<number> {
+  if ('bytes' in keep.free) return keep.free.bytes
+  const { blocks, bsize } = await statfs(data)
+  return Math.floor(blocks * bsize * keep.free.share)
+}
