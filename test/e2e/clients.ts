@@ -214,8 +214,19 @@ function regctl(route: RouteKind): Client {
     const address = explicitName(gateway, route, name)
     await run(program, ['registry', 'set', '--tls', 'disabled', address.slice(0, address.indexOf('/'))], homeAt(work))
     await run(program, ['image', 'copy', '--referrers', `${address}:${name.tag}`, 'ocidir://layout:1'], homeAt(work))
-    return layoutDigests(join(work, 'layout'))
+    const own = await fallbackTagDigests(join(work, 'layout'))
+    return (await layoutDigests(join(work, 'layout'))).filter((digest) => !own.includes(digest))
   })
+}
+
+/** Referrer indexes that regctl writes into a layout itself, entries in the order they came: not the registry's bytes. */
+async function fallbackTagDigests(layout: string): Promise<readonly string[]> {
+  const index = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8')) as {
+    readonly manifests: readonly { readonly digest: string; readonly annotations?: Readonly<Record<string, string>> }[]
+  }
+  return index.manifests
+    .filter((one) => one.annotations?.['org.opencontainers.image.ref.name']?.startsWith('sha256-') === true)
+    .map((one) => one.digest)
 }
 
 /** regctl with the gateway as a mirror: it names the upstream by `ns`. */
