@@ -1,10 +1,10 @@
 /** `entrepot check`: the configuration, then each upstream by DNS, TLS, auth and one HEAD. */
 import type { Config } from '../config/config.ts'
-import type { ProbeReport, ProbeStep } from '../upstream/probe.ts'
 import { EXIT } from './exit.ts'
-import { planProbes, type ProbeTarget } from './probe-plan.ts'
+import { probeAll, STEPS, type ProbeResult, type StepName } from './probe.ts'
+import { hintFor } from './hints.ts'
 import { loadChosenConfig, writeProblems, writeWarnings, type ConfigChoice } from './problems.ts'
-import type { ProbedUpstream, Runtime } from './runtime.ts'
+import type { Runtime } from './runtime.ts'
 import { formatTable, printable } from './table.ts'
 import type { Output, Surroundings } from './terminal.ts'
 
@@ -14,25 +14,6 @@ export interface CheckOptions extends ConfigChoice {
   /** Calls no upstream. */
   readonly offline?: boolean | undefined
 }
-
-type StepName = 'dns' | 'tls' | 'auth' | 'head'
-
-/** What one endpoint of an upstream said to one credential. */
-interface ProbeResult {
-  readonly upstream: string
-  readonly endpoint: string
-  /** What was asked for; undefined where nothing particular was. */
-  readonly repository: string | undefined
-  readonly ok: boolean
-  /** Those that were tried, in order: after one that failed there are no more. */
-  readonly steps: readonly (ProbeStep & { readonly step: StepName })[]
-}
-
-const STEPS: readonly StepName[] = ['dns', 'tls', 'auth', 'head']
-// Longer than any step of a probe may take; only a defect reaches it.
-const PROBE_TIMEOUT_MS = 90_000
-/** Upstreams that are probed at a time. */
-const CONCURRENCY = 16
 
 /** Resolves to the exit code: 0, 1 when an upstream could not be used, 2 when the configuration cannot. */
 export async function check(
@@ -60,48 +41,6 @@ export async function check(
   return ok ? EXIT.ok : EXIT.failure
 }
 
-async function probeAll(config: Config, runtime: Runtime, version: string): Promise<ProbeResult[]> {
-  await using probes = runtime.openProbes(config, { version })
-  const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS)
-  const byName = new Map(probes.upstreams.map((upstream) => [upstream.name, upstream]))
-  const work = config.upstreams.flatMap((upstream) => {
-    const probed = byName.get(upstream.name)
-    return probed === undefined ? [] : planProbes(upstream).map((target) => ({ probed, target }))
-  })
-  const results: ProbeResult[][] = work.map(() => [])
-  const queue = work.entries()
-  const worker = async (): Promise<void> => {
-    for (const [index, { probed, target }] of queue) results[index] = await probeOne(probed, target, signal)
-  }
-  await Promise.all(Array.from({ length: CONCURRENCY }, worker))
-  return results.flat()
-}
-
-async function probeOne(upstream: ProbedUpstream, target: ProbeTarget, signal: AbortSignal): Promise<ProbeResult[]> {
-  const report = await upstream.probe({ ...target, signal })
-  return report.endpoints.map((endpoint, index) => {
-    // The HEAD goes through the endpoints in their order, so it is told once.
-    const head = index === 0 ? report.head : undefined
-    const steps = triedSteps(endpoint, head)
-    const { repository } = target
-    return { upstream: upstream.name, endpoint: endpoint.endpoint, repository, ok: steps.every(({ ok }) => ok), steps }
-  })
-}
-
-function triedSteps(
-  { dns, connect, auth }: ProbeReport['endpoints'][number],
-  head: ProbeStep | undefined,
-): ProbeResult['steps'] {
-  const tried: ProbeResult['steps'][number][] = []
-  for (const [index, step] of [dns, connect, auth, head].entries()) {
-    const name = STEPS[index]
-    if (step === undefined || name === undefined) continue
-    tried.push({ step: name, ...step })
-    if (!step.ok) break
-  }
-  return tried
-}
-
 function writeResults(config: Config, results: readonly ProbeResult[], isOffline: boolean, out: Output): void {
   const count = config.upstreams.length === 1 ? '1 upstream' : `${config.upstreams.length} upstreams`
   out.write(`${out.paint('green', 'ok')}  configuration with ${count}${isOffline ? ', none of them called' : ''}\n`)
@@ -122,6 +61,8 @@ function writeResults(config: Config, results: readonly ProbeResult[], isOffline
   for (const result of failed) {
     const { step, detail } = result.steps.at(-1) ?? { step: 'dns', detail: '' }
     out.write(`  ${out.paint('red', printable(`${nameOf(result, results)}: ${step}:`))} ${printable(detail)}\n`)
+    const hint = hintFor(detail)
+    if (hint !== undefined) out.write(`    ${hint}\n`)
   }
 }
 

@@ -1,30 +1,32 @@
 /** What to ask an upstream for, so that each of its credentials is tried. Pure. */
 import type { UpstreamConfig } from '../config/config.ts'
-import { parseReference, type Reference } from '../oci/reference.ts'
+import { parseTag, type Tag } from '../oci/reference.ts'
 import { parseRepository, type Repository } from '../oci/repository.ts'
 import { KNOWN_IMAGES } from './known-images.ts'
 
 export interface ProbeTarget {
-  readonly repository?: Repository
-  /** Only where the image is known to be there: a 404 would say nothing of the registry. */
-  readonly reference?: Reference
+  readonly repository: Repository
+  readonly tag: Tag
+  /** Whether the image is known to be there: then its absence is a failure. */
+  readonly isKnown: boolean
 }
 
-// A login is asked for a repository; none need have this name.
-const ANY_REPOSITORY = 'entrepot/probe'
+/** An image that need not be there: a login is asked for some repository. */
+const UNKNOWN_IMAGE = 'entrepot/probe:latest'
 
-/** One target for each credential by repository, else one for all; never empty. */
-export function planProbes({ name, auth = [] }: UpstreamConfig): ProbeTarget[] {
+/** One target for each credential by repository, and one for all others; none only for patterns that name no repository. */
+export function planProbes({ name, auth = [] }: Pick<UpstreamConfig, 'name' | 'auth'>): ProbeTarget[] {
   const special = auth.flatMap(({ repositories }) => repositories?.slice(0, 1) ?? [])
-  const targets = special.map((pattern) => targetOf(pattern.replaceAll(/\*+/g, 'probe'), undefined))
-  const hasGeneral = auth.length === 0 || auth.some(({ repositories }) => repositories === undefined)
-  if (!hasGeneral) return targets
-  const [repository = ANY_REPOSITORY, tag] = KNOWN_IMAGES.get(name)?.split(':') ?? []
-  return [targetOf(repository, tag), ...targets]
+  const images = special.map((pattern) => `${pattern.replaceAll(/\*+/g, 'probe')}:latest`)
+  const known = KNOWN_IMAGES.get(name)
+  return [
+    ...targetOf(known ?? UNKNOWN_IMAGE, known !== undefined),
+    ...images.flatMap((image) => targetOf(image, false)),
+  ]
 }
 
-function targetOf(repositoryText: string, tag: string | undefined): ProbeTarget {
-  const repository = parseRepository(repositoryText)
-  const reference = tag === undefined ? undefined : parseReference(tag)
-  return { ...(repository && { repository }), ...(repository && reference && { reference }) }
+function targetOf(image: string, isKnown: boolean): ProbeTarget[] {
+  const [repositoryText = '', tagText = ''] = image.split(':')
+  const [repository, tag] = [parseRepository(repositoryText), parseTag(tagText)]
+  return repository === undefined || tag === undefined ? [] : [{ repository, tag, isKnown }]
 }

@@ -1,6 +1,7 @@
 /** What the commands need of the running parts: the only doors from `cli` into the rest, so that tests can stand in. */
 import type { Config, ConfigPlaces } from '../config/config.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { Upstream } from '../upstream/upstream.ts'
 import type { ProbeOptions, ProbeReport } from '../upstream/probe.ts'
 
 export interface BoundListener {
@@ -26,8 +27,7 @@ export interface StartOptions {
   readonly version: string
 }
 
-export interface ProbedUpstream {
-  readonly name: string
+export interface ProbedUpstream extends Pick<Upstream, 'name' | 'headManifest'> {
   probe(options: ProbeOptions): Promise<ProbeReport>
 }
 
