@@ -151,7 +151,7 @@ export class Exchange {
       if (options.signal.aborted) throw error
       return failureOf(error, endpoint)
     }
-    if (reply.status >= 500 && !reply.hasLeft) breaker.fail()
+    if (isOutage(reply.status) && !reply.hasLeft) breaker.fail()
     else breaker.succeed()
     return this.#judge(reply)
   }
@@ -159,7 +159,7 @@ export class Exchange {
   /** Sorts out what is no answer: 5xx, 429, and the refusals of a mirror that nobody vouches for. */
   async #judge(reply: RegistryReply): Promise<RegistryReply | Failure> {
     const { status, headers, endpoint, hasLeft, url } = reply
-    const isFinal = status < 500 && status !== 429 && (status < 400 || endpoint.isAuthoritative)
+    const isFinal = !isOutage(status) && status !== 429 && (status < 400 || endpoint.isAuthoritative)
     if (isFinal) return reply
     await reply.body.discard()
     const { isAuthoritative } = endpoint
@@ -169,9 +169,9 @@ export class Exchange {
       const retryAfterMs = hasLeft ? asked : endpoint.pause(asked)
       return { code: 'UPSTREAM_THROTTLED', reason: `429${from}`, isRetryable: false, isAuthoritative, retryAfterMs }
     }
-    if (status >= 500) {
+    if (isOutage(status)) {
       const retryAfterMs = asked === undefined || hasLeft ? asked : endpoint.pause(asked)
-      const isRetryable = retryAfterMs === undefined && status !== 501
+      const isRetryable = retryAfterMs === undefined
       return { code: 'UPSTREAM_ERROR', reason: `${status}${from}`, isRetryable, isAuthoritative, retryAfterMs }
     }
     const reason = `${status} from ${endpoint.url.host}, a mirror whose refusals do not count`
@@ -267,6 +267,11 @@ export class Exchange {
       ...(authorization === undefined ? undefined : { authorization }),
     }
   }
+}
+
+/** 501 says that a method or path is not there, and will not be there in a second either. */
+function isOutage(status: number): boolean {
+  return status >= 500 && status !== 501
 }
 
 async function planHop(url: URL, reply: IncomingReply, hops: number, subject: string): Promise<URL> {

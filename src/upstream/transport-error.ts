@@ -68,6 +68,8 @@ function kindOf(code: string): FailureKind {
 function codeText(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code !== '')
     return error.code
+  // undici gives its parser's errors a code only where the parser has one.
+  if (error instanceof Error && error.name === 'HTTPParserError') return 'HPE_INVALID'
   if (error instanceof AggregateError && error.errors.length > 0) return codeText(error.errors[0])
   return error instanceof Error ? error.name : 'unknown failure'
 }
