@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, readdir, rm, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { describe, it } from 'node:test'
+import { after, describe, it } from 'node:test'
 import { codeOf } from '../../../../src/errors.ts'
 import { digestOf, hexOf, type Digest } from '../../../../src/oci/digest.ts'
 import { DOCKER_MANIFEST } from '../../../../src/oci/media-types.ts'
@@ -23,13 +23,16 @@ import { temporaryFolder } from '../../../support/temporary-folder.ts'
 
 const alpine = repository('library/alpine')
 
+// One thread for all fixtures, as one process has: starting it costs more than most of these tests.
+const hasher = new Hasher()
+after(() => hasher.close())
+
 interface FsFixture extends StoreFixture {
   readonly root: string
 }
 
 async function openFixture(options: Partial<FsStoreOptions> = {}): Promise<FsFixture> {
   const folder = await temporaryFolder()
-  const hasher = new Hasher()
   const root = join(folder.path, 'docker.io')
   const openStore = (): Promise<FsStore> => FsStore.open({ root, hasher, ...options })
   let store = await openStore()
@@ -44,7 +47,6 @@ async function openFixture(options: Partial<FsStoreOptions> = {}): Promise<FsFix
     plant: (digest, bytes) => plant(root, blobPath(digest), bytes),
     async [Symbol.asyncDispose]() {
       await store.close()
-      await hasher.close()
       await folder[Symbol.asyncDispose]()
     },
   }
@@ -186,6 +188,38 @@ describe('fs store: layout', () => {
     await storeBlob(fixture.store, bytes)
     assert.deepEqual(await readBlob(fixture.store, digest), bytes)
     assert.equal(await readFile(outside, 'latin1'), bytes.toString())
+  })
+})
+
+describe('fs store: open files', () => {
+  it('are none after commit and close, keep, drop, a failed open, and a read', async () => {
+    await using fixture = await openFixture()
+    const { store } = fixture
+    await storeBlob(store, Buffer.from('starts the hash thread'))
+    await store.flush()
+    const openFiles = async (): Promise<number> => (await readdir('/proc/self/fd')).length
+    const before = await openFiles()
+    for (let n = 0; n < 20; n++) {
+      const bytes = Buffer.from(`body ${n}`)
+      const digest = await storeBlob(store, bytes)
+      await readBlob(store, digest)
+      await store.openBlob(digestOf(Buffer.from('absent')))
+      const other = await store.openIncoming(digestOf(Buffer.from(`other ${n}`)))
+      await other.write(bytes, 0)
+      await (n % 2 === 0 ? other.keep() : other.drop())
+      const unverified = await store.openUnverified(digest)
+      if (n % 3 === 0) await unverified?.keep()
+      else if (n % 3 === 1) await unverified?.drop()
+      else {
+        await unverified?.commit(bytes.byteLength)
+        await unverified?.close()
+      }
+    }
+    await store.flush()
+    // The hash thread closes its own a moment after it was told to.
+    for (let tries = 0; (await openFiles()) > before && tries < 100; tries++)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    assert.ok((await openFiles()) <= before, `${await openFiles()} files are open, ${before} were`)
   })
 })
 

@@ -13,7 +13,7 @@ import { DataFolder } from '../../../../src/store/fs/data-folder.ts'
 import { readBlob } from '../../../conformance/store.ts'
 import { temporaryFolder } from '../../../support/temporary-folder.ts'
 
-const BODY_BYTES = 48 * 1024 * 1024
+const BODY_BYTES = 24 * 1024 * 1024
 const NAMESPACE = { name: 'docker.io', origin: 'registry-1.docker.io' }
 const source = (path: string): string => JSON.stringify(new URL(`../../../../src/${path}`, import.meta.url).href)
 
@@ -99,7 +99,7 @@ describe('fs store: SIGKILL', () => {
     await mkdir(join(folder.path, NAMESPACE.name))
     const root = join(folder.path, NAMESPACE.name)
     let blobs = 0
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 4; round++) {
       const child = runChild(
         folder.path,
         `for (let n = 0; ; n++) {
@@ -119,7 +119,7 @@ describe('fs store: SIGKILL', () => {
       )
       await child.lines.next()
       if (round > 0) await child.lines.next()
-      await sleep(randomInt(20, 200))
+      await sleep(randomInt(10, 120))
       await child.kill()
       {
         await using data = await DataFolder.open({ path: folder.path })
