@@ -83,7 +83,8 @@ function nameOf({ upstream, endpoint, repository }: ProbeResult, all: readonly P
 function showStep({ steps }: ProbeResult, name: StepName): string {
   const step = steps.find((each) => each.step === name)
   if (step === undefined) return '-'
-  return step.ok ? `${Math.round(step.ms)} ms` : FAILED
+  if (!step.ok) return FAILED
+  return name === 'tls' && step.detail.startsWith('plain http') ? 'no TLS' : `${Math.round(step.ms)} ms`
 }
 
 /** How we are known there; what failed stands below the table, where it has room. */
