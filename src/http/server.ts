@@ -11,7 +11,7 @@ import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { GatewayError } from '../errors.ts'
 import { CertificateChoice, type TlsOptions } from './certificates.ts'
-import { guard, refuse, requestProblem } from './refusal.ts'
+import { Refusal } from './refusal.ts'
 
 export interface ListenerLimits {
   /** Time for a request's headers. Default 10 s. */
@@ -66,7 +66,7 @@ export class Listener implements AsyncDisposable {
   readonly url: string
   readonly #server: Server | TlsServer
   readonly #certificates: CertificateChoice | undefined
-  readonly #maxHeaders: number
+  readonly #refusal: Refusal
   readonly #running = new Set<Running>()
   #serve: RequestListener
   #draining = false
@@ -80,11 +80,14 @@ export class Listener implements AsyncDisposable {
     this.#server = server
     this.#certificates = certificates
     this.#serve = options.serve
-    this.#maxHeaders = options.limits?.maxHeaders ?? LIMITS.maxHeaders
     const { port } = server.address() as AddressInfo // a listening TCP server has one
     this.port = port
     this.url = `${certificates === undefined ? 'http' : 'https'}://${authorityOf(options.host, port)}`
-    guard(server, (socket) => [...this.#running].some((running) => running.socket === socket))
+    this.#refusal = new Refusal({
+      maxHeaders: options.limits?.maxHeaders ?? LIMITS.maxHeaders,
+      isBusy: (socket) => [...this.#running].some((running) => running.socket === socket),
+    })
+    this.#refusal.guard(server)
     server.on('request', (incoming, outgoing) => this.#accept(incoming, outgoing))
   }
 
@@ -166,9 +169,7 @@ export class Listener implements AsyncDisposable {
       if (this.#draining) setImmediate(() => this.#server.closeIdleConnections())
     })
     if (this.#draining) outgoing.shouldKeepAlive = false
-    const problem = requestProblem(incoming, this.#maxHeaders)
-    if (problem === undefined) this.#serve(incoming, outgoing)
-    else refuse(incoming, outgoing, problem)
+    if (!this.#refusal.refuses(incoming, outgoing)) this.#serve(incoming, outgoing)
   }
 }
 
@@ -206,7 +207,8 @@ function makeServer(limits: ListenerLimits, certificates: CertificateChoice | un
     maxHeaderSize: limits.maxHeaderBytes,
     // How often Node looks for connections beyond their time; its default of 30 s would make 10 s into 40.
     connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutMs),
-    requireHostHeader: true,
+    // Node's own check answers, but goes on with what was pipelined behind; ours does not.
+    requireHostHeader: false,
     insecureHTTPParser: false,
     noDelay: true,
   }

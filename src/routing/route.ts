@@ -265,7 +265,7 @@ function isEndpointOnly(segments: readonly string[]): boolean {
 
 /** distribution/reference: the first component is a host when it has a dot or a colon, or is localhost. */
 function looksLikeDomain(component: string): boolean {
-  return component === 'localhost' || /[.:]/.test(component)
+  return component === 'localhost' || (/[.:]/.test(component) && parseAuthority(component) !== undefined)
 }
 
 function decodeOnce(text: string): string | undefined {
