@@ -67,6 +67,10 @@ export class Endpoint {
   measured(ms: number): void {
     const before = this.#latency?.ms ?? ms
     this.#latency = { ms: before + (ms - before) * LATENCY_SHARE, at: this.#options.clock.now() }
+  }
+
+  /** It answers again: the next pause begins small. */
+  answered(): void {
     this.#throttleMs = FIRST_THROTTLE_MS
   }
 

@@ -160,7 +160,10 @@ export class Exchange {
   async #judge(reply: RegistryReply): Promise<RegistryReply | Failure> {
     const { status, headers, endpoint, hasLeft, url } = reply
     const isFinal = !isOutage(status) && status !== 429 && (status < 400 || endpoint.isAuthoritative)
-    if (isFinal) return reply
+    if (isFinal) {
+      endpoint.answered()
+      return reply
+    }
     await reply.body.discard()
     const { isAuthoritative } = endpoint
     const from = hasLeft ? ` from ${url.host}, where a redirect led` : ''

@@ -181,8 +181,9 @@ async function readToken(
         ...options,
         cause: new TokenRefused(429, subject),
       })
+    if (status >= 500) throw new GatewayError('UPSTREAM_ERROR', `${subject}: ${status}`, options)
     const hint = status >= 300 && status < 400 ? ', a redirect, which a token server may not send' : ''
-    throw new GatewayError('UPSTREAM_ERROR', `${subject}: ${status}${hint}`, options)
+    throw new GatewayError('UPSTREAM_INVALID', `${subject}: ${status}${hint}`)
   }
   const bytes = await body.readCapped(MAX_ERROR_BYTES, headers.get('content-encoding'), subject)
   const token = parseToken(bytes.toString('utf8'))

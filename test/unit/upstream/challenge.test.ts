@@ -146,7 +146,10 @@ describe('challenges of a 401', () => {
   it('any text is survived, in a time that does not explode', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.string({ unit: fc.constantFrom(...'Bearer ="\\,\t aZ/'), maxLength: 300 }), { maxLength: 3 }),
+        fc.array(
+          fc.string({ unit: fc.constantFrom('Bearer', ' ', '=', '"', '\\', ',', '\t', 'a', '/', '<'), maxLength: 300 }),
+          { maxLength: 3 },
+        ),
         (headers) => {
           for (const { params } of parseChallenges(headers)) assert.ok(params instanceof Map)
         },
