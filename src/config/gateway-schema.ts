@@ -41,12 +41,18 @@ export function gatewaySchema(surroundings: Surroundings) {
         quota: leaves
           .size('500GiB')
           .prefault('unlimited')
-          .meta({ description: 'Most bytes all upstreams together may hold.' }),
+          .meta({ description: 'Most bytes all upstreams together may hold. Not enforced yet.' }),
         free: leaves
           .shareOrSize('10%')
           .prefault('10%')
-          .meta({ description: 'Share of the disk, or bytes, that stays free.' }),
-        idle: leaves.duration('90d').prefault('unlimited').meta({ description: 'Images unused for this long go.' }),
+          .meta({
+            description:
+              'Share of the disk, or bytes, that stays free: what does not fit beside it is passed through and not stored.',
+          }),
+        idle: leaves
+          .duration('90d')
+          .prefault('unlimited')
+          .meta({ description: 'Images unused for this long go. Not enforced yet.' }),
       },
       'What stays on the disk, for all upstreams together.',
     ),
@@ -64,9 +70,12 @@ export function gatewaySchema(surroundings: Surroundings) {
           .meta({ description: 'Whether all or any of those named must hold.' }),
       })
       .optional()
-      .meta({ description: 'Who may pull. Without it whoever reaches the listener may.' }),
+      .meta({
+        description: 'Who may pull. Without it whoever reaches the listener may. Not enforced yet, so it is refused.',
+      }),
     externalUrl: leaves.url('https://registry.example').optional().meta({
-      description: "What links in answers say. Default: the request's own address.",
+      description:
+        'Address under which clients reach this gateway from outside: an `ns` that names it selects no upstream.',
     }),
     trustedProxies: z.array(leaves.network('10.0.0.0/8')).prefault([]).meta({
       description: 'Networks of reverse proxies whose `X-Forwarded-*` headers are believed.',

@@ -12,6 +12,7 @@ import { declareUpstream, type DeclaredUpstream } from './declared.ts'
 import { gatewaySchema, type GatewayFile } from './gateway-schema.ts'
 import { gatewayJsonSchema, upstreamJsonSchema } from './json-schema.ts'
 import { checkListeners, planListeners } from './listeners.ts'
+import { GATEWAY_WITHOUT_EFFECT, refuseUnenforced, UPSTREAM_WITHOUT_EFFECT, warnOfUnenforced } from './not-enforced.ts'
 import { sortProblems, Source, type Problem } from './source.ts'
 import { upstreamSchema } from './upstream-schema.ts'
 
@@ -157,17 +158,12 @@ class Loader {
 
   /** What is parsed but has no effect yet: refused where somebody would rely on it for safety, said where not. */
   #sayWhatIsNotEnforced(main: Source, declared: readonly DeclaredUpstream[]): void {
-    if (hasKey(main.raw, 'clients')) {
-      this.#problems.push(
-        main.problemAt(
-          ['clients'],
-          'client authentication is not enforced yet in this version: remove it, and let only those reach the listener who may pull',
-        ),
-      )
-    }
-    for (const source of [main, ...declared.map((each) => each.source)]) {
-      if (hasKey(source.raw, 'keep')) this.#warn(source, 'keep is not enforced yet in this version: nothing is evicted')
-    }
+    this.#problems.push(...refuseUnenforced(main))
+    const warnings = [
+      ...warnOfUnenforced(main, GATEWAY_WITHOUT_EFFECT),
+      ...declared.flatMap(({ source }) => warnOfUnenforced(source, UPSTREAM_WITHOUT_EFFECT)),
+    ]
+    for (const warning of warnings) this.#warnings.add(warning)
   }
 
   #warn(source: Source, message: string): void {

@@ -72,11 +72,17 @@ export function upstreamSchema(surroundings: Surroundings) {
     fill: fill(leaves),
     keep: section(
       {
-        quota: leaves.size('100GiB').prefault('unlimited').meta({ description: 'Most bytes this upstream may hold.' }),
-        idle: leaves.duration('30d').prefault('unlimited').meta({ description: 'Images unused for this long go.' }),
+        quota: leaves
+          .size('100GiB')
+          .prefault('unlimited')
+          .meta({ description: 'Most bytes this upstream may hold. Not enforced yet.' }),
+        idle: leaves
+          .duration('30d')
+          .prefault('unlimited')
+          .meta({ description: 'Images unused for this long go. Not enforced yet.' }),
         pin: globs('acme/base:*')
           .prefault([])
-          .meta({ description: 'Images (`repository:tag` patterns) that never go.' }),
+          .meta({ description: 'Images (`repository:tag` patterns) that never go. Not enforced yet.' }),
       },
       'What stays on the disk.',
     ),
@@ -85,11 +91,14 @@ export function upstreamSchema(surroundings: Surroundings) {
         connections: leaves.integer(1, 4096, '64').prefault(64).meta({
           description: 'Most connections to the registry at a time.',
         }),
-        bandwidth: leaves.size('100MiB').prefault('unlimited').meta({ description: 'Most bytes per second from it.' }),
+        bandwidth: leaves
+          .size('100MiB')
+          .prefault('unlimited')
+          .meta({ description: 'Most bytes per second from it. Not enforced yet.' }),
         requestsPerSecond: leaves
           .rate('10')
           .prefault('unlimited')
-          .meta({ description: 'Most requests per second to it.' }),
+          .meta({ description: 'Most requests per second to it. Not enforced yet.' }),
       },
       'How hard the registry is used.',
     ),
@@ -179,10 +188,11 @@ function tags(leaves: Leaves) {
       }),
       goneFor: leaves.duration('24h').prefault('24h').meta({ description: 'See `tags.onGone`.' }),
       deniedFor: leaves.duration('7d').prefault('7d').meta({
-        description: 'How long an anonymous upstream that denies a repository keeps being served from here.',
+        description:
+          'How long an anonymous upstream that denies a repository keeps being served from here. Not enforced yet.',
       }),
       recheck: leaves.duration('24h').prefault('24h').meta({
-        description: 'How often the right to a repository pulled with credentials is confirmed.',
+        description: 'How often the right to a repository pulled with credentials is confirmed. Not enforced yet.',
       }),
     },
     'How long tags are believed.',

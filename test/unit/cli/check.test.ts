@@ -149,7 +149,7 @@ describe('check', () => {
   it('warns of what has no effect yet and still exits with 0', async () => {
     const { code, err } = await check({ 'entrepot.yaml': 'keep: { quota: 1GiB }' }, [], ['--offline'])
     assert.equal(code, 0)
-    assert.match(err, /^warning: entrepot\.yaml: keep is not enforced yet/)
+    assert.match(err, /^warning: entrepot\.yaml:1:9 keep\.quota: is not enforced yet in this version\n$/)
   })
 })
 

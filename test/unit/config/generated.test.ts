@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { gatewayJsonSchema, knownKeys, upstreamJsonSchema } from '../../../src/config/json-schema.ts'
+import { gatewayJsonSchema, knownKeys, type JsonSchema, upstreamJsonSchema } from '../../../src/config/json-schema.ts'
 import { fillTables, keyRows } from '../../../src/config/key-tables.ts'
+import { GATEWAY_WITHOUT_EFFECT, REFUSED, UPSTREAM_WITHOUT_EFFECT } from '../../../src/config/not-enforced.ts'
+import type { KeyPath } from '../../../src/config/source.ts'
 import { generatedFiles } from '../../../src/config/write-schemas.ts'
 import { SHIPPED } from './configuration.ts'
 
@@ -46,6 +48,18 @@ describe('the JSON Schema', () => {
     assert.deepEqual(knownKeys(upstream, ['auth', 0]), ['username', 'password', 'helper', 'repositories'])
     assert.deepEqual(knownKeys(upstream, ['url', 1]), ['url', 'capabilities'])
     assert.deepEqual(knownKeys(upstream, ['offline', 'x']), [])
+  })
+})
+
+describe('what is not enforced yet', () => {
+  const marked = (schema: JsonSchema): string[] => {
+    return keyRows(schema).flatMap(({ key, description }) => (/Not enforced yet/.test(description) ? [key] : []))
+  }
+  const dotted = (paths: readonly KeyPath[]): string[] => paths.map((path) => path.join('.'))
+
+  it('is called so in the documentation, and nothing else is', () => {
+    assert.deepEqual(marked(gatewayJsonSchema()).toSorted(), dotted([...GATEWAY_WITHOUT_EFFECT, ...REFUSED]).toSorted())
+    assert.deepEqual(marked(upstreamJsonSchema()).toSorted(), dotted(UPSTREAM_WITHOUT_EFFECT).toSorted())
   })
 })
 

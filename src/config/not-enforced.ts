@@ -1,0 +1,44 @@
+/**
+ * Keys that are read and checked but have no effect yet. Said at every start, so that nobody relies on them; a key whose
+ * silence would be a hole is refused. A test holds this list and the documentation together. It shrinks.
+ */
+import { formatPlace, type KeyPath, type Problem, type Source } from './source.ts'
+
+export const REFUSED: readonly KeyPath[] = [['clients']]
+
+export const GATEWAY_WITHOUT_EFFECT: readonly KeyPath[] = [
+  ['keep', 'quota'],
+  ['keep', 'idle'],
+]
+
+export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = [
+  ['tags', 'deniedFor'],
+  ['tags', 'recheck'],
+  ['keep', 'quota'],
+  ['keep', 'idle'],
+  ['keep', 'pin'],
+  ['limits', 'bandwidth'],
+  ['limits', 'requestsPerSecond'],
+]
+
+/** Refuses what would look like protection. */
+export function refuseUnenforced(main: Source): Problem[] {
+  const message =
+    'client authentication is not enforced yet in this version: remove it, and let only those reach the listener who may pull'
+  return REFUSED.filter((path) => isWritten(main.raw, path)).map((path) => main.problemAt(path, message))
+}
+
+/** A warning for each key of `paths` that the file sets. */
+export function warnOfUnenforced(source: Source, paths: readonly KeyPath[]): string[] {
+  return paths
+    .filter((path) => isWritten(source.raw, path))
+    .map((path) => `${formatPlace(source.placeOf(path))} ${path.join('.')}: is not enforced yet in this version`)
+}
+
+function isWritten(raw: unknown, path: KeyPath): boolean {
+  const [key, ...rest] = path
+  if (key === undefined) return true
+  if (typeof raw !== 'object' || raw === null) return false
+  const value: unknown = Reflect.get(raw, key)
+  return value !== undefined && isWritten(value, rest)
+}
