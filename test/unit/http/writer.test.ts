@@ -4,7 +4,7 @@ import { connect, type AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ByteSource } from '../../../src/async/byte-source.ts'
-import { GatewayError } from '../../../src/errors.ts'
+import { codeOf, GatewayError } from '../../../src/errors.ts'
 import type { Reply } from '../../../src/http/reply.ts'
 import { ReplyWriter, type ReplyWriterOptions, type WriteResult } from '../../../src/http/writer.ts'
 
@@ -174,7 +174,7 @@ test('a source that fails before its first byte leaves room for an error reply',
   const segments = [Buffer.from('text before it'), { from: 0, to: 1000 }]
   const served = await serve(t, () => ({ status: 206, headers: {}, body: { source, segments } }))
   assert.equal((await fetchFrom(served.port)).status, 503)
-  assert.equal((served.errors[0] as GatewayError).code, 'UPSTREAM_ERROR')
+  assert.equal(codeOf(served.errors[0]), 'UPSTREAM_ERROR')
   assert.equal(source.closed, 1)
 })
 
@@ -186,7 +186,7 @@ test('a source that fails later cuts the connection and never ends the body clea
   assert.equal(reply.cut, true)
   assert.ok(reply.body.length <= 600_000)
   assert.equal(source.closed, 1)
-  assert.equal((served.results[0]?.error as GatewayError).code, 'UPSTREAM_ERROR')
+  assert.equal(codeOf(served.results[0]?.error), 'UPSTREAM_ERROR')
   assert.equal(served.results[0]?.aborted, false)
 })
 
@@ -212,7 +212,7 @@ test('200 readers at once all get their bytes, through bounded buffers', async (
   const good = replies.filter(({ body }) => body.equals(bytes)).length
   // Beyond the buffers a new reader is told to come back, and nobody gets a wrong byte.
   assert.equal(good + served.errors.length, 200)
-  assert.ok(served.errors.every((error) => (error as GatewayError).code === 'OVERLOADED'))
+  assert.ok(served.errors.every((error) => codeOf(error) === 'OVERLOADED'))
   assert.ok(good > 20)
 })
 

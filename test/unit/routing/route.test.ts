@@ -468,7 +468,7 @@ for (const [group, rows] of Object.entries({ modes, combined, library, patterns,
     for (const [target, expected, options = {}] of rows) {
       const note = Object.keys(options)
         .filter((key) => key !== 'table')
-        .map((key) => `${key}=${String(options[key as keyof Options])}`)
+        .map((key) => `${key}=${JSON.stringify(options[key as keyof Options])}`)
       await t.test([target.slice(0, 120), ...note].join(' '), () => {
         assert.deepEqual(outcomeOf(target, options), typeof expected === 'object' ? fullOf(expected) : expected)
       })
