@@ -22,10 +22,17 @@ export interface Peer extends AsyncDisposable {
   readonly resetPeak: () => void
 }
 
+const MB = 1_000_000
+/** Shares no blob with what is measured; one layer is large enough for transfers over several connections. */
+const WARM_UP: ImagePlan = { repository: 'bench/warm-up', tag: 'v1', layers: [40 * MB, MB, MB], seed: 'warm-up' }
+/** A storm through a peer that fetches once per client takes a minute; whoever needs this long is stuck. */
+const JOB_TIMEOUT_MS = 300_000
+
 /** The upstream's controls. */
 export class Upstream {
   readonly #program: ChildProgram<UpstreamQuestion, UpstreamReply>
   readonly address: Address
+  #warmUp: Image | undefined
 
   constructor(program: ChildProgram<UpstreamQuestion, UpstreamReply>, port: number) {
     this.#program = program
@@ -40,12 +47,18 @@ export class Upstream {
     return `http://${this.address.host}:${this.address.port}`
   }
 
-  /** Makes the image the only one held. */
+  /** Makes `plan` the image held, beside the small one that peers warm up with. */
   async load(plan: ImagePlan): Promise<Image> {
-    const { images } = await this.#program.ask({ kind: 'load', plans: [plan] })
-    const [image] = images
-    if (image === undefined) throw new Error('the upstream generated no image')
+    const [image, warmUp] = (await this.#program.ask({ kind: 'load', plans: [plan, WARM_UP] })).images
+    if (image === undefined || warmUp === undefined) throw new Error('the upstream generated no image')
+    this.#warmUp = warmUp
     return image
+  }
+
+  /** The small image; only after {@link load}. */
+  get warmUp(): Image {
+    if (this.#warmUp === undefined) throw new Error('the upstream holds no image yet')
+    return this.#warmUp
   }
 
   /** Holds for requests that arrive from now on. */
@@ -63,7 +76,7 @@ export class Lab implements AsyncDisposable {
   readonly upstream: Upstream
   readonly #folder: string
   readonly #puller: ChildProgram<PullerJob, PullerReport>
-  readonly #signal: AbortSignal
+  readonly signal: AbortSignal
   readonly #owned: AsyncDisposableStack
 
   private constructor(
@@ -77,7 +90,7 @@ export class Lab implements AsyncDisposable {
     this.upstream = upstream
     this.#puller = puller
     this.#owned = owned
-    this.#signal = signal
+    this.signal = signal
   }
 
   /** Starts upstream and client. An abort of `signal` ends the next wait, and with it the run. */
@@ -93,8 +106,8 @@ export class Lab implements AsyncDisposable {
 
   /** Runs a job of the light client. Rejects when any of its clients failed: a figure of half a job is none. */
   async pull(job: PullerJob): Promise<PullerReport> {
-    this.#signal.throwIfAborted()
-    const report = await this.#puller.ask(job)
+    this.signal.throwIfAborted()
+    const report = await this.#puller.ask(job, JOB_TIMEOUT_MS)
     if (report.failed > 0) throw new Error(`${report.failed} clients failed: ${report.failures.join('; ')}`)
     return report
   }
@@ -102,19 +115,19 @@ export class Lab implements AsyncDisposable {
   /** A peer with an empty cache. */
   async startPeer(name: PeerName): Promise<Peer> {
     if (name === 'direct') return this.#direct()
-    this.#signal.throwIfAborted()
+    this.signal.throwIfAborted()
     await using owned = new AsyncDisposableStack()
     const folder = await mkdtemp(join(this.#folder, 'peer-'))
     owned.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }))
     const { address, command } = await planPeer(name, folder, this.upstream.url)
-    const server = owned.use(await startServerProcess(command, this.#signal))
+    const server = owned.use(await startServerProcess(command, this.signal))
     const kept = owned.move()
     return {
       address,
       startMs: server.startMs,
       folder,
-      usage: () => readUsage(server.pid),
-      resetPeak: () => resetPeak(server.pid),
+      usage: server.usage,
+      resetPeak: server.resetPeak,
       [Symbol.asyncDispose]: () => kept.disposeAsync(),
     }
   }

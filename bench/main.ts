@@ -1,11 +1,9 @@
 // `npm run bench`: runs the scenarios, prints the table, writes JSON and Markdown. Exit code 1 when any measurement failed.
 
-import { execFile } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
-import { promisify } from 'node:util'
 import { Command, InvalidArgumentError } from 'commander'
-import { labProgram, missingProgram } from '../test/e2e/lab.ts'
+import { labProgram, missingProgram, runAny } from '../test/e2e/lab.ts'
 import { Lab } from './lab.ts'
 import { PEER_NAMES, type PeerName, whyMissing } from './peers.ts'
 import { type Circumstances, jsonReport, markdownReport, textReport, type Titles } from './report.ts'
@@ -19,6 +17,8 @@ import { start } from './scenarios/start.ts'
 import { storm } from './scenarios/storm.ts'
 
 const SCENARIOS: readonly Scenario[] = [start, manifestHot, blobSmall, blobLarge, coldPull, storm]
+
+const VERSION = /\d+\.\d+\.\d+/
 
 interface Arguments {
   readonly only?: readonly string[]
@@ -80,10 +80,10 @@ function say(text: string): void {
   process.stderr.write(`bench: ${text}\n`)
 }
 
-/** The first line a program prints, or `unknown`: a version nobody can tell must not end the run. */
-async function firstLine(program: string, args: readonly string[]): Promise<string> {
-  const ran = await promisify(execFile)(program, args).catch(() => undefined)
-  return (ran === undefined ? '' : `${ran.stdout}${ran.stderr}`).split('\n', 1)[0]?.trim() || 'unknown'
+/** What a program says of itself, or `unknown`: a version nobody can tell must not end the run. wrk exits 1 with its. */
+async function matchOutput(pattern: RegExp, program: string, args: readonly string[]): Promise<string> {
+  const ran = await runAny(program, args).catch(() => undefined)
+  return pattern.exec(`${ran?.stdout}\n${ran?.stderr}`)?.[0] ?? 'unknown'
 }
 
 async function circumstances(startedAt: Date, options: BenchOptions): Promise<Circumstances> {
@@ -94,12 +94,12 @@ async function circumstances(startedAt: Date, options: BenchOptions): Promise<Ci
     startedAt: startedAt.toISOString(),
     seconds: (Date.now() - startedAt.getTime()) / 1000,
     command: `node bench/main.ts ${process.argv.slice(2).join(' ')}`.trim(),
-    commit: await firstLine('git', [...root, 'describe', '--always', '--dirty', '--abbrev=9']),
+    commit: await matchOutput(/^\S+/, 'git', [...root, 'describe', '--always', '--dirty', '--abbrev=9']),
     machine: `${cpus().length} x ${processor?.model ?? 'processor unknown'}, ${memory} GiB, Linux ${release()}`,
     versions: {
       Node: process.version,
-      registry: await firstLine(labProgram('registry'), ['--version']),
-      nginx: await firstLine('nginx', ['-v']),
+      registry: await matchOutput(VERSION, labProgram('registry'), ['--version']),
+      nginx: await matchOutput(VERSION, 'nginx', ['-v']),
     },
     rounds: options.rounds,
     secondsPerLoad: options.seconds,

@@ -82,14 +82,14 @@ async function planEntrepot(folder: string, upstreamUrl: string): Promise<Planne
   return plan(folder, port, process.execPath, [ENTREPOT, 'serve', '--config', file])
 }
 
-/** nginx serving the files of `folder`/files as fast as it can: one worker, sendfile, no log. */
+/** nginx serving the files of `folder`/files as fast as it can: sendfile, no log, one process for usage to be read from. */
 async function planStatic(folder: string): Promise<PlannedServer> {
   const port = await freePort()
   await mkdir(join(folder, 'files', 'v2'), { recursive: true })
   await writeFile(join(folder, 'files', 'v2', 'index.html'), '{}')
   const file = join(folder, 'nginx.conf')
   const text = `
-    daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/error.log;
+    daemon off; master_process off; pid ${folder}/nginx.pid; error_log ${folder}/error.log;
     events { worker_connections 1024; }
     http {
       access_log off; sendfile on; keepalive_requests 1000000; open_file_cache max=100;

@@ -40,7 +40,9 @@ function cell(row: Row, peer: PeerName): string {
 
 function comparison(row: Row, peer: PeerName): string {
   const ratio = advantage(row, peer)
-  return ratio === undefined ? '' : `${formatNumber(ratio)}${isBehind(row, peer) ? ' behind' : ''}`
+  if (ratio === undefined) return ''
+  if (isBehind(row, peer)) return `${formatNumber(1 / ratio)} x behind`
+  return ratio === 1 ? 'equal' : `${formatNumber(ratio)} x ahead`
 }
 
 /** One table of cells: the head first. Columns of peers that no row has are left out. */
@@ -51,7 +53,7 @@ function tableOf(rows: readonly Row[]): readonly (readonly string[])[] {
     '',
     'unit',
     ...peers.map((peer) => PEER_TITLES[peer]),
-    ...rivals.map((peer) => `better than ${PEER_TITLES[peer]} by`),
+    ...rivals.map((peer) => `Entrepot to ${PEER_TITLES[peer]}`),
   ]
   const body = rows.map((row) => [
     row.label,

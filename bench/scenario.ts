@@ -74,8 +74,20 @@ export class Bench {
     }
   }
 
-  /** Cold: each sample has a peer of its own with an empty cache. */
+  /**
+   * Cold: each sample has a peer of its own that holds nothing of what is measured. It has given the small image once: a
+   * gateway that runs for weeks is cold to an image, not to its own code. `start` measures what the first pull costs.
+   */
   async cold(names: readonly PeerName[], measure: (turn: Turn) => Promise<void>): Promise<void> {
+    for (let round = 1; round <= this.options.rounds; round++) {
+      for (const name of this.#peers(...names)) {
+        await this.#attempt(name, () => this.#onNewPeer(name, (turn) => this.#warmed(turn, measure)), round)
+      }
+    }
+  }
+
+  /** Each sample has a peer that has just started and was asked nothing yet. */
+  async fresh(names: readonly PeerName[], measure: (turn: Turn) => Promise<void>): Promise<void> {
     for (let round = 1; round <= this.options.rounds; round++) {
       for (const name of this.#peers(...names)) {
         await this.#attempt(name, () => this.#onNewPeer(name, measure), round)
@@ -103,8 +115,20 @@ export class Bench {
 
   async #onNewPeer(name: PeerName, measure: (turn: Turn) => Promise<void>): Promise<void> {
     await using peer = await this.lab.startPeer(name)
-    await this.lab.upstream.takeCounts()
     await measure(this.#turn(name, peer))
+  }
+
+  async #warmed(turn: Turn, measure: (turn: Turn) => Promise<void>): Promise<void> {
+    const { upstream } = this.lab
+    if (turn.name !== 'direct') {
+      const { warmUp } = upstream
+      await this.#hash(turn.peer, warmUp, 1)
+      await this.settle()
+      await this.#hash(turn.peer, warmUp, 1)
+      turn.peer.resetPeak()
+    }
+    await upstream.takeCounts()
+    await measure(turn)
   }
 
   #peers(...wanted: readonly PeerName[]): readonly PeerName[] {
@@ -122,6 +146,7 @@ export class Bench {
       await act()
       if (round !== undefined) this.#say(`${this.#scenario}: round ${round} of ${this.options.rounds}, ${name}`)
     } catch (error) {
+      this.lab.signal.throwIfAborted()
       const message = error instanceof Error ? error.message : String(error)
       this.#failed.add(name)
       this.#results.failures.push({ scenario: this.#scenario, peer: name, message })

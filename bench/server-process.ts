@@ -55,9 +55,12 @@ export interface ServerCommand {
 
 /** A running server. Dispose ends it: SIGTERM, then SIGKILL. */
 export interface ServerProcess extends AsyncDisposable {
-  readonly pid: number
   /** Milliseconds from before the spawn to the first 200. */
   readonly startMs: number
+  /** Throws when the server has ended, with the end of its log. */
+  readonly usage: () => Usage
+  /** Lets the peak begin anew from what is resident now. */
+  readonly resetPeak: () => void
 }
 
 /** Starts a server and waits for its first 200. Rejects with the end of its log when it ends or takes too long. */
@@ -77,13 +80,27 @@ export async function startServerProcess(command: ServerCommand, signal: AbortSi
     const isOver = hasEnded(child) || performance.now() - startedAt > command.timeoutMs
     if (isOver || signal.aborted) {
       await stop()
-      const tail = readFileSync(command.logFile, 'utf8').trim().slice(-1500)
-      throw new Error(`${command.program} gave no 200 at ${command.probe}\n${tail}`)
+      throw new Error(`${command.program} gave no 200 at ${command.probe}; ${lastLogged(command)}`)
     }
     await delay(POLL_MS)
   }
   const startMs = performance.now() - startedAt
-  return { pid: child.pid ?? -1, startMs, [Symbol.asyncDispose]: stop }
+  const pid = (): number => {
+    if (child.pid !== undefined && !hasEnded(child)) return child.pid
+    const how = child.signalCode ?? child.exitCode ?? 'unknown'
+    throw new Error(`${command.program} ended (${how}); ${lastLogged(command)}`)
+  }
+  return {
+    startMs,
+    usage: () => readUsage(pid()),
+    resetPeak: () => resetPeak(pid()),
+    [Symbol.asyncDispose]: stop,
+  }
+}
+
+function lastLogged(command: ServerCommand): string {
+  const tail = readFileSync(command.logFile, 'utf8').trim().slice(-1500)
+  return tail === '' ? 'it logged nothing' : `its log ends: ${tail}`
 }
 
 function hasEnded(child: ChildProcess): boolean {

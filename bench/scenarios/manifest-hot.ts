@@ -1,4 +1,5 @@
-// A manifest that is held, asked by tag and by digest over 32 connections. The tag is younger than any peer's TTL.
+// A manifest that is held, asked by tag and by digest over 32 connections. Every peer has its own
+// default TTL for tags: what it asks the upstream meanwhile is a row.
 
 import { MANIFEST_ACCEPT } from '../../src/oci/media-types.ts'
 import { loadSmall } from '../load.ts'
