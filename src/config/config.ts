@@ -1,6 +1,6 @@
 /** The configuration as the rest of the program gets it: checked, absolute paths, milliseconds, bytes, defaults filled in. */
 import type { GatewayFile } from './gateway-schema.ts'
-import type { Address } from './leaf.ts'
+import type { Address } from './addresses.ts'
 import type { KeyPath, Place } from './source.ts'
 import type { UpstreamFile } from './upstream-schema.ts'
 

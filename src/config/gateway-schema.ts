@@ -42,13 +42,10 @@ export function gatewaySchema(surroundings: Surroundings) {
           .size('500GiB')
           .prefault('unlimited')
           .meta({ description: 'Most bytes all upstreams together may hold. Not enforced yet.' }),
-        free: leaves
-          .shareOrSize('10%')
-          .prefault('10%')
-          .meta({
-            description:
-              'Share of the disk, or bytes, that stays free: what does not fit beside it is passed through and not stored.',
-          }),
+        free: leaves.shareOrSize('10%').prefault('10%').meta({
+          description:
+            'Share of the disk, or bytes, that stays free: what does not fit beside it is passed through and not stored.',
+        }),
         idle: leaves
           .duration('90d')
           .prefault('unlimited')

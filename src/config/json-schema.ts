@@ -20,12 +20,12 @@ export interface JsonSchema {
 // Nothing is read when a schema is written, so what values would be read against does not matter.
 const NOWHERE: Surroundings = { folder: '/', env: {}, warn: () => undefined }
 
-/** The JSON Schema of entrepot.yaml (draft 2020-12). */
+/** The JSON Schema of entrepot.yaml (draft 7, which every editor knows). */
 export function gatewayJsonSchema(): JsonSchema {
   return { title: 'entrepot.yaml', ...writeSchema(gatewaySchema(NOWHERE)) }
 }
 
-/** The JSON Schema of one upstream's file (draft 2020-12). */
+/** The JSON Schema of one upstream's file (draft 7, which every editor knows). */
 export function upstreamJsonSchema(): JsonSchema {
   return { title: 'upstreams.d/NAME.yaml', ...writeSchema(upstreamSchema(NOWHERE)) }
 }
@@ -48,7 +48,11 @@ function alternatives(node: JsonSchema): JsonSchema[] {
 
 function writeSchema(schema: z.ZodType): JsonSchema {
   // `input`: what a user writes, before defaults and units.
-  const written: unknown = z.toJSONSchema(schema, { io: 'input', override: ({ jsonSchema }) => widen(jsonSchema) })
+  const written: unknown = z.toJSONSchema(schema, {
+    io: 'input',
+    target: 'draft-7',
+    override: ({ jsonSchema }) => widen(jsonSchema),
+  })
   return JSON.parse(JSON.stringify(written)) as JsonSchema // plain data; drops zod's own hidden members
 }
 

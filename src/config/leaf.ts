@@ -3,9 +3,9 @@
  * JSON Schema. Whatever kind a value has, it may be written `env:NAME`: that is resolved here and nowhere else.
  */
 import { accessSync, constants, statSync } from 'node:fs'
-import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { z } from 'zod'
+import { parseAddress, parseNetwork } from './addresses.ts'
 import { Secret } from './secret.ts'
 import { parseDuration, parseShare, parseSize } from './units.ts'
 
@@ -254,20 +254,6 @@ function reasonOf(error: unknown): string {
   }
 }
 
-export interface Address {
-  /** Undefined: all interfaces. */
-  readonly host: string | undefined
-  /** 0: any free port. */
-  readonly port: number
-}
-
-function parseAddress(text: string): Address | undefined {
-  const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]*)):(\d{1,5})$/i.exec(text)
-  const port = Number(match?.[3])
-  if (!match || port > 65_535 || (match[1] !== undefined && isIP(match[1]) !== 6)) return undefined
-  return { host: match[1] ?? (match[2] === '' ? undefined : match[2]), port }
-}
-
 function parseUrl(given: Given, example: string): string {
   const url = URL.parse(textOf(given, example))
   if (!url || !['http:', 'https:'].includes(url.protocol) || url.hostname === '') {
@@ -277,13 +263,4 @@ function parseUrl(given: Given, example: string): string {
   if (url.search !== '' || url.hash !== '') throw new Unfit(`ends in a query or fragment, write for example ${example}`)
   if (/\/v2\/?$/.test(url.pathname)) throw new Unfit(`ends in /v2, which is added for every request: leave it out`)
   return url.href.replace(/\/+$/, '')
-}
-
-function parseNetwork(text: string): string | undefined {
-  const [address = '', bits, ...rest] = text.split('/')
-  const family = isIP(address)
-  if (family === 0 || rest.length > 0) return undefined
-  const widest = family === 4 ? 32 : 128
-  if (bits === undefined) return `${address}/${widest}`
-  return /^\d{1,3}$/.test(bits) && Number(bits) <= widest ? text : undefined
 }

@@ -1,7 +1,7 @@
 /** Which sockets are opened: what `listen` says, and the ports that upstreams have for themselves. */
 import type { ListenerConfig, ListenerTls, UpstreamConfig } from './config.ts'
 import type { GatewayFile } from './gateway-schema.ts'
-import type { Address } from './leaf.ts'
+import type { Address } from './addresses.ts'
 import { isLoopback } from './loopback.ts'
 import { nearestWord } from './nearest.ts'
 import type { KeyPath } from './source.ts'
