@@ -2,7 +2,7 @@
  * The registry application: from a request on the wire to a handler and back. Each step turns a value into the next one;
  * whatever fails becomes an error reply in one place, and every request ends in one event.
  */
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { TLSSocket } from 'node:tls'
 import type { HttpBindings } from '@hono/node-server'
@@ -227,5 +227,6 @@ function textReply(text: Buffer): Reply {
 }
 
 function randomRequestId(): string {
-  return randomBytes(8).toString('hex')
+  // Node keeps a stock of random bytes for these, which makes them several times cheaper than bytes of our own.
+  return randomUUID().slice(0, 18).replaceAll('-', '')
 }

@@ -3,6 +3,7 @@
  * connection, and whatever follows on it is never taken for a second request: Node has parsed it already by then.
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { parseTarget } from '../routing/authority.ts'
 
@@ -11,11 +12,19 @@ interface Problem {
   readonly message: string
 }
 
+/** What the log is told of a request that never became one. */
+export interface Refused extends Problem {
+  /** Address of the peer. */
+  readonly client: string
+}
+
 export interface RefusalOptions {
   /** Requests with more headers are refused. */
   readonly maxHeaders: number
   /** Whether a response is under way on the connection. */
   readonly isBusy: (socket: Duplex) => boolean
+  /** Called once for each refusal. Must not throw. */
+  readonly onRefused?: ((refused: Refused) => void) | undefined
 }
 
 export class Refusal {
@@ -34,10 +43,17 @@ export class Refusal {
       // A failed TLS handshake has nobody to talk to either.
       const isHttp = code.startsWith('HPE_') || code.startsWith('ERR_HTTP_')
       const isLarge = code === 'HPE_HEADER_OVERFLOW' || code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW'
-      if (!isHttp || !socket.writable || this.#options.isBusy(socket)) socket.destroy()
-      else sayGoodbye(socket, isLarge ? '431 Request Header Fields Too Large' : '400 Bad Request')
+      if (!isHttp || !socket.writable || this.#options.isBusy(socket)) {
+        socket.destroy()
+        return
+      }
+      this.#report(socket, { status: isLarge ? 431 : 400, message: `the request cannot be read: ${code}` })
+      sayGoodbye(socket, isLarge ? '431 Request Header Fields Too Large' : '400 Bad Request')
     })
-    server.on('connect', (_request, socket) => sayGoodbye(socket, '405 Method Not Allowed', 'Allow: GET, HEAD\r\n'))
+    server.on('connect', (_request, socket) => {
+      this.#report(socket, { status: 405, message: 'CONNECT' })
+      sayGoodbye(socket, '405 Method Not Allowed', 'Allow: GET, HEAD\r\n')
+    })
     const expectation: RequestListener = (incoming, outgoing) =>
       this.#refuse(incoming, outgoing, { status: 417, message: 'this gateway takes no request bodies' })
     server.on('checkContinue', expectation)
@@ -56,6 +72,7 @@ export class Refusal {
   #refuse(incoming: IncomingMessage, outgoing: ServerResponse, { status, message }: Problem): void {
     if (this.#refused.has(incoming.socket)) return
     this.#refused.add(incoming.socket)
+    this.#report(incoming.socket, { status, message })
     const body = errorBody(status === 405 ? 'UNSUPPORTED' : 'UNKNOWN', message)
     outgoing.writeHead(status, {
       'content-type': 'application/json',
@@ -65,6 +82,10 @@ export class Refusal {
       ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
     })
     outgoing.end(incoming.method === 'HEAD' ? undefined : body)
+  }
+
+  #report(socket: Duplex, problem: Problem): void {
+    this.#options.onRefused?.({ ...problem, client: socket instanceof Socket ? (socket.remoteAddress ?? '') : '' })
   }
 }
 

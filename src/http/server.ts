@@ -11,7 +11,7 @@ import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { GatewayError } from '../errors.ts'
 import { CertificateChoice, type TlsOptions } from './certificates.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal, type Refused } from './refusal.ts'
 
 export interface ListenerLimits {
   /** Time for a request's headers. Default 10 s. */
@@ -49,6 +49,8 @@ export interface ListenerOptions {
   readonly place: string
   readonly tls?: TlsOptions | undefined
   readonly serve: RequestListener
+  /** Told of what was refused before it was a request: those never reach `serve`. Must not throw. */
+  readonly onRefused?: (refused: Refused) => void
   readonly limits?: Partial<ListenerLimits>
 }
 
@@ -86,6 +88,7 @@ export class Listener implements AsyncDisposable {
     this.#refusal = new Refusal({
       maxHeaders: options.limits?.maxHeaders ?? LIMITS.maxHeaders,
       isBusy: (socket) => [...this.#running].some((running) => running.socket === socket),
+      onRefused: options.onRefused,
     })
     this.#refusal.guard(server)
     server.on('request', (incoming, outgoing) => this.#accept(incoming, outgoing))

@@ -137,6 +137,24 @@ test(`${Object.keys(smuggling).length} smuggling probes: refused, closed, and no
   assert.match((await raw(listener.port, head(''))).text, /^HTTP\/1\.1 200/)
 })
 
+test('what is refused is reported once, with the peer and the reason', async (t) => {
+  const refused: string[] = []
+  const listener = await Listener.open({
+    host: '127.0.0.1',
+    port: 0,
+    place: 'listen',
+    serve: () => assert.fail('served'),
+    onRefused: ({ client, status, message }) => refused.push(`${client} ${status} ${message}`),
+  })
+  t.after(() => listener.close())
+  await raw(listener.port, head('Content-Length: 5') + `12345${SECOND}`)
+  await raw(listener.port, `GET /v2/ HTTP/1.1\r\nHost: a/b\r\n\r\n${SECOND}`)
+  await raw(listener.port, 'garbage\r\n\r\n')
+  assert.equal(refused.length, 3)
+  assert.match(refused[0] ?? '', /^127\.0\.0\.1 400 a GET or HEAD has no body$/)
+  assert.match(refused[2] ?? '', /^127\.0\.0\.1 400 the request cannot be read: HPE_/)
+})
+
 test('what is merely unusual is served', async (t) => {
   const { listener, seen } = await open(t)
   const fine: readonly string[] = [

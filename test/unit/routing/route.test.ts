@@ -1,6 +1,7 @@
 /** The whole matrix of wire.md 1.1: every way to name an upstream, every combination, every refusal. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import fc from 'fast-check'
 import { nsValues, route, type RouteRequest, type Via } from '../../../src/routing/route.ts'
 import { RouteTable } from '../../../src/routing/table.ts'
 
@@ -484,6 +485,53 @@ test('a refusal repeats nothing of the client but plain characters', () => {
   const answer = route(table, requestOf('/v2/a/manifests/1?ns=%22%3Cscript%3E%0d%0aX', {}))
   assert.equal(answer.kind, 'problem')
   assert.doesNotMatch('message' in answer ? answer.message : '', /[<>\r\n]/)
+})
+
+test('whatever comes in, only what is declared goes out, and nothing of the path is made up', () => {
+  const declared = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io', 'corp.example:5000', EU]
+  const word = fc.oneof(
+    fc.constantFrom(
+      'v2',
+      'hub',
+      'corp',
+      'mirror',
+      'k8s',
+      'manifests',
+      'tags',
+      'list',
+      'library',
+      '',
+      '..',
+      '%2e',
+      US,
+      ECR,
+      ...declared,
+    ),
+    fc.string({ maxLength: 6 }),
+  )
+  const host = fc.oneof(fc.constantFrom('gw:5000', 'ghcr-io.gw.example', 'docker-io.gw.example', 'ghcr.io'), word)
+  const input = fc.record({
+    rawPath: fc.array(word, { maxLength: 7 }).map((words) => `/${words.join('/')}`),
+    ns: fc.array(fc.oneof(word, word.map(encodeURIComponent)), { maxLength: 2 }),
+    host,
+    serverName: fc.option(host, { nil: undefined }),
+    ociNamespace: fc.option(word, { nil: undefined }),
+    listener: fc.record({
+      port: fc.constantFrom(5000, 5001, 5002, 5003),
+      defaultUpstream: fc.constantFrom('docker.io', 'quay.io', undefined),
+    }),
+  })
+  fc.assert(
+    fc.property(input, (asked) => {
+      const answer = route(table, asked)
+      if (answer.kind !== 'route') return
+      const { upstream, pattern, rest, ociNamespace = 'none' } = answer
+      assert.ok(pattern === undefined ? declared.includes(upstream) : /\.(?:pkg\.dev|amazonaws\.com)$/.test(upstream))
+      assert.ok(asked.rawPath.endsWith(rest.replace(/^library\//, '')), `${asked.rawPath} ${rest}`)
+      assert.match(ociNamespace, /^[\w.:[\]-]+$/)
+    }),
+    { numRuns: 20_000 },
+  )
 })
 
 function outcomeOf(target: string, options: Options): unknown {
