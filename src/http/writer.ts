@@ -76,6 +76,7 @@ export class ReplyWriter {
     const chunks = this.#chunks({ source, segments }, exchange)
     let unsent: Chunk | undefined
     try {
+      if (exchange.gone) return await exchange.end()
       if (this.#pool.exhausted) throw new GatewayError('OVERLOADED', 'writing a body: all read buffers are in use')
       // The first read comes before the headers: what fails here can still be said properly.
       unsent = (await chunks.next()).value
@@ -87,7 +88,8 @@ export class ReplyWriter {
         unsent = undefined
         await draining
         draining = sent
-        unsent = (await chunks.next()).value
+        // A closed source must not be read again: its file descriptor may be another file's by now.
+        unsent = exchange.gone ? undefined : (await chunks.next()).value
       }
       await draining
       return await exchange.end()
@@ -114,6 +116,7 @@ export class ReplyWriter {
         const release = once(() => this.#pool.giveBack(buffer))
         let count: number
         try {
+          if (exchange.gone) throw new GatewayError('OVERLOADED', 'the client left while it waited for a buffer')
           count = await source.read(left < buffer.length ? buffer.subarray(0, left) : buffer, at)
           if (count <= 0) throw new GatewayError('STORE_FAILED', `reading at ${at} of ${source.size}: no bytes came`)
         } catch (error) {
@@ -222,6 +225,8 @@ class Exchange {
   fail(error: unknown): WriteResult {
     const clientWent = this.gone
     this.outgoing.destroy()
+    // Nothing of what is still under way leaves any more; `close` may come only after we have stopped listening for it.
+    this.#closed()
     return this.#result(clientWent ? undefined : error)
   }
 

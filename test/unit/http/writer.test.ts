@@ -204,6 +204,36 @@ test('a client that leaves while the source waits frees the source at once', asy
   assert.equal(served.results[0]?.error, undefined)
 })
 
+test('clients that leave at any moment cost no buffer', async (t) => {
+  const bytes = pattern(700_000)
+  const sources: { closed: number }[] = []
+  const next = (): Reply => {
+    const source = sourceOf(bytes, { step: 50_000 })
+    sources.push(source)
+    return whole(source)
+  }
+  const served = await serve(t, next, { totalBytes: 1024 * 1024, largeBytes: 128 * 1024 })
+  for (let round = 0; round < 10; round++) {
+    const leaving = Array.from({ length: 12 }, async (_, at) => {
+      const client = connect(served.port, '127.0.0.1')
+      client.on('error', () => undefined)
+      client.resume()
+      client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+      await sleep(at)
+      client.destroy()
+    })
+    await Promise.all(leaving)
+  }
+  for (let waited = 0; waited < 2000 && served.results.length + served.errors.length < sources.length; waited += 10) {
+    await sleep(10)
+  }
+  assert.deepEqual(
+    sources.filter(({ closed }) => closed !== 1),
+    [],
+  )
+  for (let at = 0; at < 10; at++) assert.ok((await fetchFrom(served.port)).body.equals(bytes))
+})
+
 test('200 readers at once all get their bytes, through bounded buffers', async (t) => {
   const bytes = pattern(300_000)
   const options = { totalBytes: 4 * 1024 * 1024 }
