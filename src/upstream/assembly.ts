@@ -1,5 +1,6 @@
 /** Puts the parts of one upstream's client together; the only place that knows all of them. */
 import { systemClock } from '../async/clock.ts'
+import { Attempt } from './attempt.ts'
 import { Authorizer } from './authorizer.ts'
 import { RateBudgets } from './budget.ts'
 import { CredentialBook } from './credentials.ts'
@@ -17,6 +18,7 @@ export interface Assembly {
   readonly transport: Transport
   readonly endpoints: Endpoints
   readonly authorizer: Authorizer
+  readonly attempt: Attempt
   readonly exchange: Exchange
   readonly timeouts: UpstreamTimeouts
 }
@@ -30,10 +32,9 @@ export function assemble(options: UpstreamOptions): Assembly {
   const headers = { 'accept-encoding': 'identity', 'user-agent': `entrepot/${options.version ?? '0'}` }
   const endpoints = new Endpoints({ name, endpoints: options.endpoints, order, clock, random, onEvent })
   const authorizer = openAuthorizer(options, { transport, headers, timeouts, onEvent })
-  const budgets = new RateBudgets(clock)
-  const retryWithinMs = timeouts.headersMs
-  const exchange = new Exchange({ endpoints, transport, authorizer, budgets, headers, retryWithinMs, clock, random })
-  return { transport, endpoints, authorizer, exchange, timeouts }
+  const attempt = new Attempt({ transport, authorizer, budgets: new RateBudgets(clock), headers })
+  const exchange = new Exchange({ endpoints, attempt, retryWithinMs: timeouts.headersMs, clock, random })
+  return { transport, endpoints, authorizer, attempt, exchange, timeouts }
 }
 
 function openTransport(

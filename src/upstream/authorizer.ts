@@ -88,6 +88,12 @@ export class Authorizer {
     return recalled.scheme === 'basic' ? this.#basic(request, true) : this.#bearer(request, recalled, true)
   }
 
+  /** Drops what was learnt of a repository: its next call meets the challenge anew. */
+  forget({ endpoint, repository }: AuthorizationRequest): void {
+    this.#learned.delete(`${endpoint.url.href} ${repository}`)
+    this.#learned.delete(anyRepository(endpoint))
+  }
+
   /** Told when a request with `authorization` got through, so that its credential is known to work. */
   accept(authorization: Authorization | undefined): void {
     if (authorization?.scheme === 'basic' && authorization.credential !== undefined) {

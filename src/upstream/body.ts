@@ -1,5 +1,5 @@
 /** A reply's body: read once, whole under a cap or piece by piece; leaving it early ends the connection. */
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { GatewayError } from '../errors.ts'
@@ -77,15 +77,24 @@ export class ReplyBody implements AsyncIterable<Uint8Array> {
 
   /** Reads a body nobody wants to its end, so that the connection can be used again; a long one is cut. */
   async discard(): Promise<void> {
+    await this.settle()
+  }
+
+  /** The first 64 KiB, now and in memory: the connection is free again when this resolves. Never rejects. */
+  async settle(): Promise<ReplyBody> {
+    const chunks: Uint8Array[] = []
+    let length = 0
     try {
-      let length = 0
       for await (const chunk of this) {
         length += chunk.length
         if (length > MAX_ERROR_BYTES) break
+        chunks.push(chunk)
       }
     } catch {
-      // The reply itself was already understood: how its unwanted rest ends changes nothing.
+      // The head of the reply was already understood: how its rest ends changes nothing.
     }
+    const stream = Readable.from([Buffer.concat(chunks)])
+    return new ReplyBody({ stream, signal: this.#signal, onClose: () => undefined })
   }
 
   /** Ends the transfer now; idempotent. */

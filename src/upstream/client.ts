@@ -9,7 +9,7 @@ import type { Repository } from '../oci/repository.ts'
 import { assemble, type Assembly } from './assembly.ts'
 import { openStream, rangeHeader } from './blob-stream.ts'
 import { withDeadline } from './deadline.ts'
-import type { RegistryReply, RegistryRequest } from './exchange.ts'
+import type { RegistryReply, RegistryRequest } from './attempt.ts'
 import { isCredibleHead, refusalOf } from './failures.ts'
 import { nextQuery } from './link.ts'
 import type { UpstreamOptions } from './options.ts'
@@ -109,8 +109,12 @@ export class RegistryUpstream implements Upstream {
     const streamOptions = { range, knownSize: known?.size, subject: request.subject }
     const url = known?.urlAt(this.#clock.now())
     const direct = url === undefined ? undefined : await this.#openSigned(url, request, options)
-    if (direct === undefined) SignedLocation.forget(session, digest)
-    else return openStream(direct, streamOptions)
+    SignedLocation.forget(session, digest)
+    if (direct !== undefined && url !== undefined) {
+      const stream = openStream(direct, streamOptions)
+      SignedLocation.remember(session, { digest, url, size: stream.size ?? known?.size }, this.#clock.now())
+      return stream
+    }
     const reply = await this.#parts.exchange.send(request, options)
     if (reply.status !== 200 && reply.status !== 206) {
       throw await this.#bounded(request.subject, options.signal, () => refusalOf(reply, 'blob', request.subject))
@@ -158,7 +162,7 @@ export class RegistryUpstream implements Upstream {
       const { status, headers, body, url } = reply
       // A registry that does not know the path may answer 200 with a page: only an index is an answer (distribution-spec).
       if (NO_REFERRERS.includes(status) || (status === 200 && mediaTypeOf(headers) !== OCI_INDEX)) {
-        body.cancel()
+        await body.discard()
         return undefined
       }
       if (status !== 200) throw await refusalOf(reply, 'referrers', subject)
@@ -213,7 +217,7 @@ export class RegistryUpstream implements Upstream {
   /** The bytes from where an earlier redirect led; undefined when the registry has to be asked again. */
   async #openSigned(url: URL, request: RegistryRequest, options: BlobCallOptions): Promise<IncomingReply | undefined> {
     try {
-      const reply = await this.#parts.exchange.sendTo(url, request, options)
+      const reply = await this.#parts.attempt.sendTo(url, request, options)
       const { status, headers, body } = reply
       if (status === 200 || status === 206) return reply
       await body.discard()

@@ -1,7 +1,7 @@
 /** What a final 4xx means: an answer of the registry, or something that only looks like one. */
 import { GatewayError, type ErrorCode } from '../errors.ts'
 import { MAX_ERROR_BYTES } from './body.ts'
-import type { RegistryReply } from './exchange.ts'
+import type { RegistryReply } from './attempt.ts'
 import type { RequestKind } from './options.ts'
 import { mediaTypeOf } from './replies.ts'
 import type { ReplyHeaders } from './transport.ts'

@@ -1,15 +1,15 @@
 /** Looks at each endpoint the way an operator would: name, address, certificate, login, one manifest. Never throws. */
 import { lookup } from 'node:dns/promises'
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, isIP } from 'node:net'
 import { connect as connectTls, TLSSocket } from 'node:tls'
 import { GatewayError } from '../errors.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { Repository } from '../oci/repository.ts'
+import type { Attempt } from './attempt.ts'
 import type { Authorizer } from './authorizer.ts'
 import { parseChallenges } from './challenge.ts'
 import { withDeadline } from './deadline.ts'
 import type { Endpoint, Endpoints } from './endpoints.ts'
-import type { Exchange } from './exchange.ts'
 import type { UpstreamTimeouts } from './options.ts'
 import type { Transport } from './transport.ts'
 import { TransportError } from './transport-error.ts'
@@ -47,7 +47,7 @@ export interface ProberOptions {
   readonly upstream: Upstream
   readonly endpoints: Endpoints
   readonly transport: Transport
-  readonly exchange: Exchange
+  readonly attempt: Attempt
   readonly authorizer: Authorizer
   readonly timeouts: UpstreamTimeouts
 }
@@ -107,10 +107,10 @@ export class Prober {
   #connect(url: URL, signal: AbortSignal): Promise<string> {
     const host = url.hostname.replace(/^\[|\]$/g, '')
     const { promise, resolve, reject } = Promise.withResolvers<string>()
-    const { guard, ca, clientCertificate } = this.#options.transport
+    const { guard, secureContext } = this.#options.transport
     const target = { host, port: portOf(url), lookup: guard.openLookup }
     const isTls = url.protocol === 'https:'
-    const tls = { ca: [...ca], servername: /^[\d.]+$|:/.test(host) ? '' : host, ...clientCertificate }
+    const tls = { secureContext, servername: isIP(host) === 0 ? host : '' }
     const socket = isTls ? connectTls({ ...target, ...tls, ALPNProtocols: ['http/1.1'] }) : connectTcp(target)
     const onAbort = (): void => reject(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })
@@ -127,8 +127,8 @@ export class Prober {
   }
 
   async #login(endpoint: Endpoint, repository: Repository | undefined, signal: AbortSignal): Promise<string> {
-    const { exchange, authorizer } = this.#options
-    const { status, headers } = await exchange.ping(endpoint, signal)
+    const { attempt, authorizer } = this.#options
+    const { status, headers } = await attempt.ping(endpoint, signal)
     if (status === 200) return 'no login needed for /v2/'
     if (status !== 401) throw new Error(`/v2/ answered ${status}: no registry answers so`)
     const challenges = headers.getAll('www-authenticate')

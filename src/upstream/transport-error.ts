@@ -34,7 +34,7 @@ const KINDS: Readonly<Record<string, FailureKind>> = {
   UND_ERR_INVALID_ARG: 'protocol',
   UND_ERR_PRX_TLS: 'proxy',
   UND_ERR_PRX_CONN: 'proxy',
-  UND_ERR_ABORTED: 'proxy', // what undici makes of a proxy that answers CONNECT with anything but 200
+  UND_ERR_ABORTED: 'reset',
   EPROTO: 'tls',
   HOSTNAME_MISMATCH: 'tls',
   OUT_OF_MEM: 'tls',
@@ -54,9 +54,18 @@ export class TransportError extends Error {
   /** Whatever a socket, a resolver, TLS or undici threw. The message holds the code only: no URL, no header. */
   static from(error: unknown): TransportError {
     if (error instanceof TransportError) return error
+    const status = proxyStatus(error)
+    if (status !== undefined) return new TransportError('proxy', `${status} from the proxy`, error)
     const code = codeText(error)
     return new TransportError(kindOf(code), code, error)
   }
+}
+
+/** What a proxy said instead of opening a tunnel; undici tells it in the text alone. */
+function proxyStatus(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  if (error.code !== 'UND_ERR_ABORTED' && error.code !== 'UND_ERR_INVALID_ARG') return undefined
+  return /^Proxy (?:response \(|Authentication Required \()(\d{3})\)/.exec(error.message)?.[1]
 }
 
 function kindOf(code: string): FailureKind {

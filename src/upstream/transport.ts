@@ -3,7 +3,7 @@
  * undici. Knows nothing of registries: no retry, no redirect, no credential of its own.
  */
 import { isIP, type LookupFunction } from 'node:net'
-import { getCACertificates } from 'node:tls'
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { Agent, buildConnector, ProxyAgent, type Dispatcher } from 'undici'
 import { GatewayError } from '../errors.ts'
 import { ReplyBody } from './body.ts'
@@ -74,7 +74,8 @@ export class Transport {
   readonly #options: TransportOptions
   readonly #own: ReadonlySet<string>
   readonly #guard: DialGuard
-  readonly #ca: string[]
+  #ownContext: SecureContext | undefined
+  #foreignContext: SecureContext | undefined
   readonly #lanes: Readonly<Record<LaneName, Lane>>
   /** At most three lanes, own and foreign, direct and two proxies. */
   readonly #dispatchers = new Map<string, Dispatcher>()
@@ -83,8 +84,6 @@ export class Transport {
     this.#options = options
     this.#own = new Set(options.ownOrigins)
     this.#guard = new DialGuard({ allowPrivate: options.allowPrivate, lookup: options.lookup })
-    // Any `ca` replaces the default roots, so they are added again; `default` includes NODE_EXTRA_CA_CERTS.
-    this.#ca = [...getCACertificates('default'), ...options.ca]
     const lane = (name: LaneName): Lane => {
       const slots = connectionsOf(name, options.connections)
       const queueMs = options.timeouts.queueMs
@@ -93,14 +92,10 @@ export class Transport {
     this.#lanes = { manifests: lane('manifests'), blobs: lane('blobs'), tokens: lane('tokens') }
   }
 
-  /** The certificates connections are checked against. */
-  get ca(): readonly string[] {
-    return this.#ca
-  }
-
-  /** Shown to configured endpoints only. */
-  get clientCertificate(): { readonly cert: string; readonly key: string } | undefined {
-    return this.#options.clientCertificate
+  /** What connections to the endpoints are checked against and show. Made once: reading all roots takes milliseconds. */
+  get secureContext(): SecureContext {
+    this.#ownContext ??= createSecureContext({ ...this.#roots(), ...this.#options.clientCertificate })
+    return this.#ownContext
   }
 
   get guard(): DialGuard {
@@ -166,6 +161,9 @@ export class Transport {
       signal,
       headersTimeout: kind === 'blob' ? blobHeadersMs : headersMs,
       bodyTimeout: gapMs,
+      // undici closes after each HEAD unless told not to: a handshake for every tag check. It drops a connection on which
+      // a body follows a HEAD all the same.
+      reset: false,
     })
   }
 
@@ -195,7 +193,7 @@ export class Transport {
       ...this.#limits(lane),
       uri,
       requestTls: { ...this.#tls(isOwn), timeout },
-      proxyTls: { ca: this.#ca, allowH2: false, timeout, lookup },
+      proxyTls: { ...this.#tls(false), timeout, lookup },
     })
   }
 
@@ -222,9 +220,17 @@ export class Transport {
     }
   }
 
-  #tls(isOwn: boolean): { ca: string[]; allowH2: false; cert?: string; key?: string } {
+  /** The client certificate is shown to configured endpoints only, not to proxies, realms or redirect targets. */
+  #tls(isOwn: boolean): { secureContext: SecureContext; allowH2: false } {
+    this.#foreignContext ??= createSecureContext(this.#roots())
     // HTTP/2 is slower for blobs over one connection (dependencies.md section 3).
-    return { ca: this.#ca, allowH2: false, ...(isOwn ? this.#options.clientCertificate : undefined) }
+    return { secureContext: isOwn ? this.secureContext : this.#foreignContext, allowH2: false }
+  }
+
+  /** Any `ca` replaces the default roots, so they are added again; `default` includes NODE_EXTRA_CA_CERTS. */
+  #roots(): { ca?: string[] } {
+    const { ca } = this.#options
+    return ca.length === 0 ? {} : { ca: [...getCACertificates('default'), ...ca] }
   }
 
   #limits(lane: LaneName): Agent.Options {

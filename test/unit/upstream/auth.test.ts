@@ -82,9 +82,9 @@ describe('tokens', () => {
     assert.equal(world.tokens.count(), 2)
   })
 
-  it('500 calls at once cause one exchange', async () => {
+  it('200 calls at once cause one exchange', async () => {
     await using world = await startWorld()
-    await Promise.all(Array.from({ length: 500 }, () => pull(world)))
+    await Promise.all(Array.from({ length: 200 }, () => pull(world)))
     assert.equal(world.tokens.count(), 1)
   })
 
@@ -170,10 +170,12 @@ describe('tokens', () => {
       fault.status(200, {}, '{"token":"a b"}'),
     ]
     for (const step of steps) {
-      world.tokens.script({}, step)
+      world.tokens.clearScripts()
+      world.tokens.scriptAlways({}, step)
       await rejectsWith('UPSTREAM_INVALID', pull(world))
     }
-    world.tokens.script({}, fault.redirect('http://127.0.0.1:1/token'))
+    world.tokens.clearScripts()
+    world.tokens.scriptAlways({}, fault.redirect('http://127.0.0.1:1/token'))
     await rejectsWith('UPSTREAM_INVALID', pull(world), /307/)
     assert.ok(world.registry.requests.every(({ headers }) => headers['authorization'] === undefined))
   })
@@ -211,6 +213,38 @@ describe('tokens', () => {
     challenges = ['Basic realm="x"', realm(world)]
     await pull(world)
     assert.deepEqual(Object.fromEntries(world.tokens.requests[0]?.query ?? []), { scope: 'repository:acme/app:pull' })
+  })
+
+  it('a registry that moves to another token server is followed there', async () => {
+    let realm = ''
+    await using old = await startTokenServer()
+    await using world = await startWorld({
+      registry: { challenges: () => [`Bearer realm="${realm}",service="scripted-registry"`] },
+      realms: ['127.0.0.1'],
+    })
+    await using opened = openOn(world.registry.url, {
+      realms: [old.host, world.tokens.host],
+      credentials: [{ source: secret('alice', 'alice-canary') }],
+    })
+    realm = world.tokens.realm
+    await pull(opened)
+    world.tokens.tokens.clear()
+    realm = old.realm
+    old.script({}, fault.status(404), fault.status(404), fault.status(404), fault.status(404))
+    await rejectsWith('UPSTREAM_INVALID', pull(opened))
+    realm = world.tokens.realm
+    await pull(opened)
+  })
+
+  it('a single connection is enough for challenge, ping, token and reply', async () => {
+    await using world = await startWorld({ registry: { challengeOn: 'ping' } })
+    await using narrow = openOn(world.registry.url, {
+      realms: [world.tokens.host],
+      credentials: [{ source: secret('alice', 'alice-canary') }],
+      connections: 1,
+      timeouts: { queueMs: 1_000 },
+    })
+    await pull(narrow)
   })
 
   it('a realm that already holds a query keeps it', async () => {

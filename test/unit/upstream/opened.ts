@@ -35,12 +35,12 @@ export function openOn(urls: string | readonly string[], options: OpenOptions = 
     ...rest,
     endpoints,
     timeouts: {
-      connectMs: 500,
-      headersMs: 500,
-      blobHeadersMs: 500,
-      gapMs: 200,
-      callMs: 3_000,
-      queueMs: 500,
+      connectMs: 3_000,
+      headersMs: 3_000,
+      blobHeadersMs: 3_000,
+      gapMs: 300,
+      callMs: 8_000,
+      queueMs: 5_000,
       ...timeouts,
     },
   })
