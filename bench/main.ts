@@ -107,6 +107,24 @@ async function circumstances(startedAt: Date, options: BenchOptions): Promise<Ci
   }
 }
 
+/** Whether all scenarios ran to their end. What was measured before a stop is in `results`. */
+async function runAll(
+  scenarios: readonly Scenario[],
+  options: BenchOptions,
+  results: Results,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await using lab = await Lab.open(signal)
+    for (const scenario of scenarios) await scenario.run(new Bench(scenario.name, lab, options, results, say))
+    return true
+  } catch (error) {
+    say(error instanceof Error ? error.message : String(error))
+    process.exitCode = 1
+    return false
+  }
+}
+
 async function main(): Promise<void> {
   const given = parseArguments()
   const wrk = missingProgram('wrk')
@@ -120,13 +138,11 @@ async function main(): Promise<void> {
     process.once(signal, () => stopping.abort(new Error(`stopped by ${signal}`)))
   }
   const results = new Results()
-  {
-    await using lab = await Lab.open(stopping.signal)
-    for (const scenario of scenarios) await scenario.run(new Bench(scenario.name, lab, options, results, say))
-  }
+  const isWhole = await runAll(scenarios, options, results, stopping.signal)
   const titles: Titles = Object.fromEntries(scenarios.map(({ name, title }) => [name, title]))
   const made = await circumstances(startedAt, options)
   process.stdout.write(textReport(results, titles, made))
+  if (!isWhole) return say('ended early: no file is written')
   if (given.json !== undefined) await writeFile(given.json, jsonReport(results, titles, made))
   if (given.markdown !== undefined) await writeFile(given.markdown, markdownReport(results, titles, made))
   if (results.failures.length > 0) process.exitCode = 1
