@@ -44,7 +44,7 @@ function openTransport(
 ): Transport {
   return new Transport({
     name: options.name,
-    ownOrigins: options.endpoints.map(({ url }) => url.origin),
+    ownOrigins: options.isPatternHost === true ? [] : options.endpoints.map(({ url }) => url.origin),
     allowPrivate: options.allowPrivate ?? [],
     proxy: options.proxy ?? {},
     ca: options.ca ?? [],

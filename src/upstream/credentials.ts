@@ -4,12 +4,7 @@ import { abortable } from '../async/abort.ts'
 import type { Clock } from '../async/clock.ts'
 import { SingleFlight } from '../async/single-flight.ts'
 import type { Repository } from '../oci/repository.ts'
-import { askHelper } from './helper.ts'
-
-export interface Secret {
-  readonly username: string
-  readonly password: string
-}
+import { askHelper, type Secret } from './helper.ts'
 
 export type CredentialSource =
   /** Read when needed: a secret file that changes is taken over. Undefined: there is none now. */

@@ -1,7 +1,12 @@
 /** `docker-credential-NAME get`: the one protocol that covers ECR, GAR, ACR and every keychain. */
 import { spawn } from 'node:child_process'
 import { GatewayError } from '../errors.ts'
-import type { Secret } from './credentials.ts'
+
+/** A user name and what proves it; wherever it comes from. */
+export interface Secret {
+  readonly username: string
+  readonly password: string
+}
 
 export interface HelperOptions {
   /** What follows `docker-credential-`; a full program name is taken too. */

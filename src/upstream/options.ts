@@ -71,6 +71,11 @@ export interface UpstreamOptions {
   /** Name in messages: the upstream's key, such as `ghcr.io`. */
   readonly name: string
   readonly endpoints: readonly EndpointOptions[]
+  /**
+   * The operator did not write these endpoints but a pattern that a client's host name matched: they are dialled like any
+   * redirect, at public or allowed addresses only, and are shown no client certificate. Default false.
+   */
+  readonly isPatternHost?: boolean
   /** Default `listed`. */
   readonly order?: 'listed' | 'fastest'
   readonly credentials?: readonly CredentialRule[]

@@ -104,13 +104,13 @@ export class Prober {
   }
 
   /** A connection of its own, since a pool does not show whose certificate it accepted. */
-  #connect(url: URL, signal: AbortSignal): Promise<string> {
+  async #connect(url: URL, signal: AbortSignal): Promise<string> {
     const host = url.hostname.replace(/^\[|\]$/g, '')
     const { promise, resolve, reject } = Promise.withResolvers<string>()
-    const { guard, secureContext } = this.#options.transport
-    const target = { host, port: portOf(url), lookup: guard.openLookup }
+    const { transport } = this.#options
+    const target = { host, port: portOf(url), lookup: transport.lookupFor(url) }
     const isTls = url.protocol === 'https:'
-    const tls = { secureContext, servername: isIP(host) === 0 ? host : '' }
+    const tls = { secureContext: transport.secureContext, servername: isIP(host) === 0 ? host : '' }
     const socket = isTls ? connectTls({ ...target, ...tls, ALPNProtocols: ['http/1.1'] }) : connectTcp(target)
     const onAbort = (): void => reject(signal.reason as Error)
     signal.addEventListener('abort', onAbort, { once: true })

@@ -98,8 +98,11 @@ export class Transport {
     return this.#ownContext
   }
 
-  get guard(): DialGuard {
-    return this.#guard
+  /** The resolver a socket to `url` must use. Throws ADDRESS_REFUSED when the host can be seen to be none we dial. */
+  lookupFor(url: URL): LookupFunction {
+    if (this.#own.has(url.origin)) return this.#guard.openLookup
+    this.#guard.checkHost(url.hostname)
+    return this.#guard.guardedLookup
   }
 
   /** The proxy `url` is reached through, if any. */

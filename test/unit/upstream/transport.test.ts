@@ -100,6 +100,26 @@ describe('names and connections', () => {
     assert.equal(registry.requests[0]?.headers['host'], `registry.corp:${registry.port}`)
   })
 
+  it('a host that only a pattern matched is dialled at public addresses alone, and sees no client certificate', async () => {
+    await using registry = await startScriptedRegistry()
+    registry.load(image)
+    const lookup: NonNullable<Parameters<typeof openOn>[1]>['lookup'] = (_name, _options, callback) =>
+      callback(null, [{ address: '127.0.0.1', family: 4 }])
+    for (const url of [
+      registry.url,
+      `http://registry.corp:${registry.port}`,
+      `http://[::ffff:127.0.0.1]:${registry.port}`,
+    ]) {
+      await using opened = openOn(url, { isPatternHost: true, allowPrivate: [], lookup })
+      await rejectsWith('ADDRESS_REFUSED', head(opened))
+      const { endpoints } = await opened.upstream.probe({ signal })
+      assert.equal(endpoints[0]?.auth.ok, false)
+    }
+    assert.equal(registry.acceptedConnections, 0)
+    await using allowed = openOn(registry.url, { isPatternHost: true, allowPrivate: ['127.0.0.1'] })
+    await head(allowed)
+  })
+
   it('connections are kept and used again', async () => {
     await using registry = await startScriptedRegistry()
     registry.load(image)
