@@ -117,6 +117,7 @@ async function runAll(
   try {
     await using lab = await Lab.open(signal)
     for (const scenario of scenarios) await scenario.run(new Bench(scenario.name, lab, options, results, say))
+    signal.throwIfAborted()
     return true
   } catch (error) {
     say(error instanceof Error ? error.message : String(error))

@@ -141,6 +141,7 @@ export class Bench {
 
   /** A peer that fails is named and left out of the rest of the scenario; the others go on. */
   async #attempt(name: PeerName, act: () => Promise<void>, round?: number): Promise<void> {
+    this.lab.signal.throwIfAborted()
     if (this.#failed.has(name)) return
     try {
       await act()

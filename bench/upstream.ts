@@ -111,6 +111,10 @@ class UpstreamRegistry {
     const range = type === OCI_MANIFEST ? undefined : RANGE.exec(request.headers.range ?? '')?.groups
     const from = Number(range?.['from'] ?? 0)
     const last = Math.min(bytes.length - 1, range?.['to'] ? Number(range['to']) : Infinity)
+    if (range !== undefined && from > last) {
+      const headers = { 'content-range': `bytes */${bytes.length}`, 'content-length': 0 }
+      return void response.writeHead(416, headers).end()
+    }
     const body = bytes.subarray(from, last + 1)
     response.writeHead(range === undefined ? 200 : 206, {
       'content-type': type,
