@@ -44,12 +44,15 @@ function openTransport(
 ): Transport {
   return new Transport({
     name: options.name,
-    ownOrigins: options.isPatternHost === true ? [] : options.endpoints.map(({ url }) => url.origin),
+    endpointOrigins: options.endpoints.map(({ url }) => url.origin),
+    areDeclared: options.isPatternHost !== true,
     allowPrivate: options.allowPrivate ?? [],
     proxy: options.proxy ?? {},
     ca: options.ca ?? [],
     clientCertificate: options.clientCertificate,
     connections: options.connections ?? DEFAULT_CONNECTIONS,
+    requestsPerSecond: options.requestsPerSecond ?? Number.POSITIVE_INFINITY,
+    bytesPerSecond: options.bytesPerSecond ?? Number.POSITIVE_INFINITY,
     timeouts,
     lookup: options.lookup,
     onEvent,

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { GatewayError } from '../errors.ts'
+import type { Pace } from './pace.ts'
 import { TransportError } from './transport-error.ts'
 
 /** Bodies of errors, tokens: faults.md R70. */
@@ -13,6 +14,8 @@ const gunzipAsync = promisify(gunzip)
 export interface ReplyBodyOptions {
   readonly stream: Readable
   readonly signal: AbortSignal
+  /** Slows the reading down; the gaps this makes are ours and count against nobody. */
+  readonly pace?: Pace | undefined
   /** Called once, when the body has ended or was given up. */
   readonly onClose: (bytes: number) => void
 }
@@ -20,11 +23,13 @@ export interface ReplyBodyOptions {
 export class ReplyBody implements AsyncIterable<Uint8Array> {
   readonly #stream: Readable
   readonly #signal: AbortSignal
+  readonly #pace: Pace | undefined
   #bytes = 0
 
-  constructor({ stream, signal, onClose }: ReplyBodyOptions) {
+  constructor({ stream, signal, pace, onClose }: ReplyBodyOptions) {
     this.#stream = stream
     this.#signal = signal
+    this.#pace = pace
     stream.once('close', () => onClose(this.#bytes))
     // Whoever reads learns of a failure by reading; one that comes while nobody does must not end the process.
     stream.on('error', () => undefined)
@@ -35,6 +40,7 @@ export class ReplyBody implements AsyncIterable<Uint8Array> {
     try {
       for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
         this.#bytes += chunk.length
+        if (this.#pace !== undefined) await this.#pace.take(chunk.length, this.#signal)
         yield chunk
       }
     } catch (error) {

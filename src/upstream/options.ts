@@ -90,6 +90,10 @@ export interface UpstreamOptions {
   readonly clientCertificate?: { readonly cert: string; readonly key: string }
   /** Most connections of each lane (manifests, blobs). Default 64. */
   readonly connections?: number
+  /** Requests to the endpoints, queued above that. Default unlimited. */
+  readonly requestsPerSecond?: number
+  /** Bytes of blobs, all transfers together. Default unlimited. */
+  readonly bytesPerSecond?: number
   readonly timeouts?: Partial<UpstreamTimeouts>
   /** Asks for tokens by POST first. Identity tokens always do. Default false. */
   readonly postTokens?: boolean

@@ -11,17 +11,22 @@ import { DialGuard } from './dialer.ts'
 import { proxyFor, type ProxyOptions } from './egress.ts'
 import { Lane } from './lane.ts'
 import type { RequestKind, UpstreamEvent, UpstreamTimeouts } from './options.ts'
+import { Pace } from './pace.ts'
 import { TransportError } from './transport-error.ts'
 
 export interface TransportOptions {
   readonly name: string
-  /** Origins the operator configured: dialled whatever their address is, and shown the client certificate. */
-  readonly ownOrigins: readonly string[]
+  readonly endpointOrigins: readonly string[]
+  /** Whether the operator wrote them: then they are dialled whatever their address is, and shown the client certificate. */
+  readonly areDeclared: boolean
   readonly allowPrivate: readonly string[]
   readonly proxy: ProxyOptions
   readonly ca: readonly string[]
   readonly clientCertificate: { readonly cert: string; readonly key: string } | undefined
   readonly connections: number
+  /** Infinity: unlimited. */
+  readonly requestsPerSecond: number
+  readonly bytesPerSecond: number
   readonly timeouts: UpstreamTimeouts
   readonly lookup: LookupFunction | undefined
   readonly onEvent: (event: UpstreamEvent) => void
@@ -72,8 +77,11 @@ const QUEUE_PER_CONNECTION = 16
 
 export class Transport {
   readonly #options: TransportOptions
+  readonly #endpoints: ReadonlySet<string>
   readonly #own: ReadonlySet<string>
   readonly #guard: DialGuard
+  readonly #requestPace: Pace | undefined
+  readonly #bytePace: Pace | undefined
   #ownContext: SecureContext | undefined
   #foreignContext: SecureContext | undefined
   readonly #lanes: Readonly<Record<LaneName, Lane>>
@@ -82,8 +90,14 @@ export class Transport {
 
   constructor(options: TransportOptions) {
     this.#options = options
-    this.#own = new Set(options.ownOrigins)
+    this.#endpoints = new Set(options.endpointOrigins)
+    this.#own = options.areDeclared ? this.#endpoints : new Set()
     this.#guard = new DialGuard({ allowPrivate: options.allowPrivate, lookup: options.lookup })
+    const { name, requestsPerSecond, bytesPerSecond, timeouts } = options
+    if (Number.isFinite(requestsPerSecond)) {
+      this.#requestPace = new Pace({ name, perSecond: requestsPerSecond, maxWaitMs: timeouts.queueMs })
+    }
+    if (Number.isFinite(bytesPerSecond)) this.#bytePace = new Pace({ name, perSecond: bytesPerSecond })
     const lane = (name: LaneName): Lane => {
       const slots = connectionsOf(name, options.connections)
       const queueMs = options.timeouts.queueMs
@@ -115,9 +129,10 @@ export class Transport {
    * end, discarded or cancelled. Rejects with `TransportError`, ADDRESS_REFUSED, OVERLOADED, or the signal's reason.
    */
   async send(request: OutgoingRequest): Promise<IncomingReply> {
+    const { signal, priority = 'client' } = request
     const laneName = laneOf(request.kind)
-    const leave = await this.#lanes[laneName].enter({ signal: request.signal, priority: request.priority ?? 'client' })
-    const startedAt = performance.now()
+    const leave = await this.#lanes[laneName].enter({ signal, priority })
+    let startedAt = performance.now()
     const done = (status: number, bytes: number, failure?: string): void => {
       const ms = Math.round(performance.now() - startedAt)
       const { kind, method, url } = request
@@ -125,6 +140,10 @@ export class Transport {
       this.#options.onEvent(failure === undefined ? told : { ...told, failure })
     }
     try {
+      if (laneName !== 'tokens' && this.#endpoints.has(request.url.origin)) {
+        await this.#requestPace?.take(1, signal)
+        startedAt = performance.now()
+      }
       const reply = await this.#dispatch(request, laneName)
       const { body: stream, statusCode: status, headers } = reply
       const onClose = (bytes: number): void => {
@@ -134,11 +153,11 @@ export class Transport {
       return {
         status,
         headers: new ReplyHeaders(headers),
-        body: new ReplyBody({ stream, signal: request.signal, onClose }),
+        body: new ReplyBody({ stream, signal, pace: laneName === 'blobs' ? this.#bytePace : undefined, onClose }),
       }
     } catch (error) {
       leave()
-      if (request.signal.aborted) throw request.signal.reason
+      if (signal.aborted) throw signal.reason
       const failure = error instanceof GatewayError ? error : TransportError.from(error)
       done(0, 0, failure instanceof GatewayError ? 'refused' : failure.kind)
       throw failure

@@ -4,8 +4,8 @@ import type { UpstreamEvent } from '../../../src/upstream/options.ts'
 import { fault } from '../../support/fault-script.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { startScriptedRegistry } from '../../support/scripted-registry.ts'
-import { tinyImage } from '../../support/tiny-image.ts'
-import { openOn, referenceOf, rejectsWith, repositoryOf, signal, type Opened } from './opened.ts'
+import { seededBlob, tinyImage } from '../../support/tiny-image.ts'
+import { bytesOfStream, openOn, referenceOf, rejectsWith, repositoryOf, signal, type Opened } from './opened.ts'
 
 const image = tinyImage({ seed: 'endpoints', repository: 'acme/app' })
 const app = repositoryOf('acme/app')
@@ -256,5 +256,30 @@ describe('endpoints', () => {
     await byTag(opened)
     abort.abort(new Error('enough'))
     for (const each of held) await assert.rejects(each, { message: 'enough' })
+  })
+})
+
+describe('limits', () => {
+  it('requests beyond the rate wait their turn, and are turned away when that takes too long', async () => {
+    await using registry = await startScriptedRegistry()
+    registry.load(image)
+    await using opened = openOn(registry.url, { requestsPerSecond: 20, timeouts: { queueMs: 300 } })
+    const startedAt = performance.now()
+    const results = await Promise.allSettled(Array.from({ length: 40 }, () => byTag(opened)))
+    const turnedAway = results.filter(({ status }) => status === 'rejected').length
+    assert.ok(turnedAway >= 12 && turnedAway <= 15, String(turnedAway))
+    assert.ok(performance.now() - startedAt >= 200)
+  })
+
+  it('bytes of blobs keep to the rate of the upstream', async () => {
+    await using registry = await startScriptedRegistry()
+    const blob = seededBlob('paced', 300_000)
+    registry.repository('acme/app').add(blob)
+    await using opened = openOn(registry.url, { bytesPerSecond: 200_000 })
+    const startedAt = performance.now()
+    const range = { from: 0, to: undefined }
+    const stream = await opened.upstream.openBlob(app, blob.digest, { range, session: {}, signal })
+    assert.equal((await bytesOfStream(stream)).length, 300_000)
+    assert.ok(performance.now() - startedAt >= 450)
   })
 })
