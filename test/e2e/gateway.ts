@@ -33,7 +33,7 @@ export interface Gateway extends GatewayAddress, AsyncDisposable {
   readonly lines: readonly string[]
   readonly exitCode: () => number | undefined
   readonly kill: (signal: NodeJS.Signals) => void
-  /** SIGTERM, then waits for its end. */
+  /** SIGTERM, then waits for its end: it drains first, for 5 s at least. Dispose does not wait for that and kills. */
   readonly stop: () => Promise<void>
 }
 
@@ -89,6 +89,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     exitCode: server.exitCode,
     kill: server.kill,
     stop: server.stop,
-    [Symbol.asyncDispose]: server.stop,
+    [Symbol.asyncDispose]: () => {
+      server.kill('SIGKILL')
+      return server.stop()
+    },
   }
 }
