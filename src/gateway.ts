@@ -92,6 +92,9 @@ class RunningGateway implements Gateway {
     })
     this.#parts.defer(() => ledger.close())
     const metrics = new Metrics()
+    this.#parts.defer(() => metrics.close())
+    metrics.watch('entrepot_log_lines_dropped', 'Log lines that nobody read fast enough', () => log.dropped)
+    metrics.watch('entrepot_ledger_rows_dropped', 'Facts the ledger could not take', () => ledger.droppedRows)
     const observer = new Observer({ log, metrics })
     const namespaces = await Namespaces.open({
       upstreams: config.upstreams,
@@ -123,8 +126,11 @@ class RunningGateway implements Gateway {
   async #close(reason: string): Promise<void> {
     const { config, log } = this.#options
     this.#stopping.abort(new DOMException('the gateway is stopping', 'AbortError'))
-    const isFailure = reason === 'failure'
-    const drain = { delayMs: isFailure ? 0 : config.drain.delay, timeoutMs: isFailure ? 0 : config.drain.timeout }
+    // The delay is for load balancers, which stop a process by SIGTERM; who presses Ctrl-C looks at it and waits.
+    const drain = {
+      delayMs: reason === 'SIGTERM' ? config.drain.delay : 0,
+      timeoutMs: reason === 'failure' ? 0 : config.drain.timeout,
+    }
     const drained = await Promise.all(this.#registryListeners.map((listener) => listener.drain(drain)))
     await Promise.allSettled(this.#allListeners.map((listener) => listener.close()))
     await this.#parts.disposeAsync()
@@ -145,7 +151,7 @@ class RunningGateway implements Gateway {
         cacheOf: (route, kind) => namespaces.cacheOf(route, kind === 'blob'),
         catalogOf: (route) => this.#catalogOf(route, { namespaces, isDefault, allows }),
       })
-      const open = await this.#openListener(listener, (port) =>
+      const open = await this.#openListener(listener, observer, (port) =>
         listenerFor(
           createRegistryApp({
             listener: { port, defaultUpstream: listener.default },
@@ -170,6 +176,7 @@ class RunningGateway implements Gateway {
   /** A port of 0 is known only once it is open, and the application needs to know its port. */
   async #openListener(
     listener: ListenerConfig,
+    observer: Observer,
     serveAt: (port: number) => ReturnType<typeof listenerFor>,
   ): Promise<Listener> {
     const { address } = listener
@@ -178,6 +185,7 @@ class RunningGateway implements Gateway {
       place: this.#listenerPlace(listener),
       tls: listener.tls && readTls(listener.tls),
       serve: (_incoming, outgoing) => outgoing.destroy(),
+      onRefused: (refused) => observer.refused(refused),
     })
     this.#allListeners.push(open)
     open.serveWith(serveAt(open.port))

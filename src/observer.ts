@@ -3,6 +3,7 @@ import type { FillEvent } from './cache/fill.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { codeOf, type ErrorCode } from './errors.ts'
 import type { RequestDone } from './http/access-log.ts'
+import type { Refused } from './http/refusal.ts'
 import type { NamespaceObserver } from './namespaces.ts'
 import type { Digest } from './oci/digest.ts'
 import type { Repository } from './oci/repository.ts'
@@ -59,6 +60,11 @@ export class Observer implements NamespaceObserver {
         stack: error instanceof Error ? error.stack : undefined,
       })
     }
+  }
+
+  /** Something on a connection that is no request we take. */
+  refused({ client, status, message }: Refused): void {
+    this.#log.event('request.refused', { client, status, reason: message })
   }
 
   upstream(name: string, label: string, event: UpstreamEvent): void {

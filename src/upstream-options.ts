@@ -12,7 +12,7 @@ const MiB = 1024 * 1024
 
 export interface UpstreamSurroundings {
   readonly version: string
-  /** Of the environment; an upstream's own proxy stands over it. */
+  /** Of the environment; an upstream's own proxy stands over its proxies, not over `NO_PROXY`. */
   readonly proxy: ProxyOptions
   readonly onEvent: (event: UpstreamEvent) => void
 }
@@ -35,12 +35,18 @@ export function upstreamOptionsOf(
     credentials: (config.auth ?? []).map(credentialRuleOf),
     realms: network.realms,
     allowPrivate: network.allowPrivate,
-    proxy: network.proxy === undefined ? surroundings.proxy : { httpProxy: network.proxy, httpsProxy: network.proxy },
+    proxy: {
+      ...surroundings.proxy,
+      ...(network.proxy === undefined ? {} : { httpProxy: network.proxy, httpsProxy: network.proxy }),
+    },
     ca: network.ca === undefined ? [] : [readFileSync(network.ca, 'utf8')],
     ...(cert !== undefined && key !== undefined
       ? { clientCertificate: { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') } }
       : {}),
+    isPatternHost: host !== undefined,
     connections: limits.connections,
+    requestsPerSecond: limits.requestsPerSecond,
+    bytesPerSecond: limits.bandwidth,
     version: surroundings.version,
     onEvent: surroundings.onEvent,
   }

@@ -49,6 +49,8 @@ export interface BlobRequest {
   readonly digest: Digest
   /** The client's: ends its wait, never the fill. */
   readonly signal: AbortSignal
+  /** Only some of the bytes are wanted: then the length is asked before any of them is fetched. Default false. */
+  readonly isPartial?: boolean
 }
 
 export type BlobOutcome = 'hit' | 'miss' | 'joined' | 'bypass'
@@ -215,7 +217,7 @@ export class BlobCache {
 
   /** The one fill of this digest: joined where the repository has its own proof, else started. */
   async #openFill(request: BlobRequest): Promise<{ readonly fill: Fill; readonly isNew: boolean }> {
-    const { repository, digest, signal } = request
+    const { digest, signal } = request
     const running = this.#fills.get(digest)
     if (running !== undefined && !running.isSettled) {
       await this.#admit(request)
@@ -224,7 +226,7 @@ export class BlobCache {
     let isLeader = false
     const opened = await this.#openings.join(digest, signal, async (shared) => {
       isLeader = true
-      return { fill: await this.#startFill({ repository, digest, signal: shared }), isNew: true }
+      return { fill: await this.#startFill({ ...request, signal: shared }), isNew: true }
     })
     if (!isLeader) await this.#admit(request)
     return { fill: opened.fill, isNew: isLeader }
@@ -263,7 +265,9 @@ export class BlobCache {
           throw error
         })
       }
-      const size = named !== undefined && named.size > 0 ? named.size : undefined
+      const told = named?.size ?? (request.isPartial === true ? await this.#prove(request) : undefined)
+      // Nothing is fetched of an empty blob, so nothing would prove it.
+      const size = told === 0 ? undefined : told
       const fill = this.#register(repository, digest, { incoming, size, source: this.#sourceOf(repository, digest) })
       fill.done.catch((error: unknown) => this.#negative.remember(key, error)).finally(() => slot[Symbol.dispose]())
       return fill

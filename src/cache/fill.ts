@@ -153,7 +153,8 @@ export class Fill {
     clearTimeout(this.#graceTimer)
     const reader: Reader = { spans, waitingAt: undefined, wake: () => undefined }
     this.#readers.add(reader)
-    if (spans.some((span) => span.to === this.#knownSize)) this.#wholeWanted ||= spans.length === 1
+    // The tail is given out only with the right digest, and that takes the whole.
+    this.#wholeWanted ||= spans.some((span) => span.to === this.#knownSize)
     this.#pump()
     return reader
   }
@@ -220,7 +221,7 @@ export class Fill {
       return
     }
     if (this.#resuming > 0 || this.#options.source === undefined) return
-    const wants = this.#readers.size === 0 && this.#wholeWanted ? [wholeOf(size)] : [...this.#readers]
+    const wants = this.#wholeWanted ? [...this.#readers, wholeOf(size)] : [...this.#readers]
     for (;;) {
       const claims = [...this.#transfers]
       const { policy } = this.#options

@@ -17,8 +17,6 @@ export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = [
   ['keep', 'quota'],
   ['keep', 'idle'],
   ['keep', 'pin'],
-  ['limits', 'bandwidth'],
-  ['limits', 'requestsPerSecond'],
 ]
 
 /** Refuses what would look like protection. */

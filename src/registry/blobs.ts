@@ -33,7 +33,7 @@ export async function serveBlob(cache: NamespaceCache, request: RegistryRequest<
     return spansOf(choice, size)
   }
   try {
-    const opened = await cache.blobs.open(wanted, select)
+    const opened = await cache.blobs.open({ ...wanted, isPartial: range !== undefined }, select)
     if (choice.kind === 'whole') cache.completer.noteBlob(repository, digest)
     return blobReply(digest, opened, choice)
   } catch (error) {

@@ -46,6 +46,9 @@ export const EVENTS = {
     },
   },
 
+  // what is not even one
+  'request.refused': { level: 'info', fields: { client: 'string', status: 'number', reason: 'text' } },
+
   // bytes on their way in
   'fill.started': { level: 'debug', fields: CONTENT },
   'fill.resumed': { level: 'info', fields: { ...BLOB, at: 'number', reason: 'text' } },
