@@ -91,14 +91,11 @@ export function upstreamSchema(surroundings: Surroundings) {
         connections: leaves.integer(1, 4096, '64').prefault(64).meta({
           description: 'Most connections to the registry at a time.',
         }),
-        bandwidth: leaves
-          .size('100MiB')
-          .prefault('unlimited')
-          .meta({ description: 'Most bytes per second from it. Not enforced yet.' }),
+        bandwidth: leaves.size('100MiB').prefault('unlimited').meta({ description: 'Most bytes per second from it.' }),
         requestsPerSecond: leaves
           .rate('10')
           .prefault('unlimited')
-          .meta({ description: 'Most requests per second to it. Not enforced yet.' }),
+          .meta({ description: 'Most requests per second to it.' }),
       },
       'How hard the registry is used.',
     ),
