@@ -21,6 +21,8 @@ const FINISH_BELOW_BYTES = 16 * 1024 * 1024
 /** Transfers in a row that bring no byte before the fill gives up. */
 const MAX_BARREN_TRANSFERS = 5
 const RESUME_DELAY_MS = 100
+/** Bytes of one transfer that may wait for the disk: enough to write them in few calls. */
+const WRITE_AHEAD_BYTES = 1024 * 1024
 /** After these the bytes here are worth nothing, or the disk needs their room. */
 const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
 const MAX_RESUME_DELAY_MS = 5_000
@@ -53,7 +55,14 @@ export interface FillOptions {
 }
 
 interface Transferring {
+  /** First byte that is not in the file yet. */
   position: number
+  /** First byte that has not come yet. */
+  arrived: number
+  unwritten: Uint8Array[]
+  /** Ends when nothing is left to write; never rejects: see `failure`. */
+  writing: Promise<void> | undefined
+  failure: unknown
   to: number
   readonly abort: AbortController
 }
@@ -234,7 +243,15 @@ export class Fill {
   }
 
   #launch(transfer: Transfer): void {
-    const running: Transferring = { position: transfer.from, to: transfer.to, abort: new AbortController() }
+    const running: Transferring = {
+      position: transfer.from,
+      arrived: transfer.from,
+      to: transfer.to,
+      unwritten: [],
+      writing: undefined,
+      failure: undefined,
+      abort: new AbortController(),
+    }
     this.#transfers.add(running)
     void this.#transfer(running).then(
       () => this.#onTransferred(running),
@@ -254,14 +271,26 @@ export class Fill {
       this.#checkAnnounced(running, stream)
       for await (const chunk of stream.body) {
         await this.#take(running, chunk)
-        if (running.position >= running.to || this.#state !== 'filling') return
+        if (running.arrived >= running.to || this.#state !== 'filling') break
       }
+      await this.#settle(running)
+      if (this.#state !== 'filling') return
       if (running.to === Infinity) this.#learnSize(running.position)
-      if (running.position < running.to)
-        throw invalid(`${this.digest}: body ended at byte ${running.position} of ${running.to}`)
+      if (running.position < running.to) {
+        // Nothing announced a length, so only the size we know tells that this was no end: a cut, to be resumed.
+        const text = `${this.digest}: the body ended at byte ${running.position} of ${running.to}`
+        throw new GatewayError('UPSTREAM_UNREACHABLE', text)
+      }
     } finally {
+      // What came before a cut is kept, so that it is resumed behind it.
+      await running.writing
       stream.cancel()
     }
+  }
+
+  async #settle(running: Transferring): Promise<void> {
+    await running.writing
+    if (running.failure !== undefined) throw storeFailure(running.failure)
   }
 
   #checkAnnounced(running: Transferring, stream: BlobStream): void {
@@ -276,23 +305,39 @@ export class Fill {
       this.#isSingle = true
       for (const other of this.#transfers) if (other !== running) other.abort.abort()
       running.position = stream.from
+      running.arrived = stream.from
       running.to = this.#knownSize ?? Infinity
     }
   }
 
+  /** Takes a chunk for writing; waits only when more is on its way to the disk than a slow one should hold up. */
   async #take(running: Transferring, chunk: Uint8Array): Promise<void> {
-    const offset = running.position
-    const length = Math.min(chunk.length, running.to - offset)
-    if (this.#knownSize !== undefined && offset + chunk.length > this.#knownSize) {
+    if (this.#knownSize !== undefined && running.arrived + chunk.length > this.#knownSize) {
       throw invalid(`${this.digest}: more bytes than the ${this.#knownSize} announced`)
     }
-    if (!this.#incoming.held.contains(offset, offset + length)) {
-      await this.#incoming.write(chunk.subarray(0, length), offset)
-      this.#incoming.advance(this.#incoming.held.heldFrom(0))
+    running.arrived += chunk.length
+    running.unwritten.push(chunk)
+    running.writing ??= this.#writeOut(running)
+      .catch((error: unknown) => (running.failure = error))
+      .then(() => (running.writing = undefined))
+    if (running.failure !== undefined || running.arrived - running.position >= WRITE_AHEAD_BYTES)
+      await this.#settle(running)
+  }
+
+  /** Writes what has come, all of it in one call, until nothing is left. */
+  async #writeOut(running: Transferring): Promise<void> {
+    while (running.unwritten.length > 0 && this.#state === 'filling') {
+      const offset = running.position
+      const chunks = within(running.unwritten.splice(0), Math.max(0, running.to - offset))
+      const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+      if (!this.#incoming.held.contains(offset, offset + length)) {
+        await this.#incoming.write(chunks, offset)
+        this.#incoming.advance(this.#incoming.held.heldFrom(0))
+      }
+      running.position += length
+      this.#barren = 0
+      this.#wake(false)
     }
-    running.position += length
-    this.#barren = 0
-    this.#wake(false)
   }
 
   #onTransferred(running: Transferring): void {
@@ -341,8 +386,7 @@ export class Fill {
       const { stamp, durable } = await this.#incoming.commit(size)
       await this.#options.onVerified(stamp, durable)
     } catch (cause) {
-      const error = cause instanceof GatewayError ? cause : new GatewayError('STORE_FAILED', String(cause), { cause })
-      return this.#fail(error, 'drop')
+      return this.#fail(storeFailure(cause), 'drop')
     }
     this.#state = 'committed'
     this.#options.onEvent({ kind: 'committed', bytes: size, ms: performance.now() - this.#startedAt })
@@ -378,6 +422,20 @@ function wholeOf(size: number): Want {
   return { spans: [{ from: 0, to: size }], waitingAt: undefined }
 }
 
+function storeFailure(cause: unknown): GatewayError {
+  return cause instanceof GatewayError ? cause : new GatewayError('STORE_FAILED', String(cause), { cause })
+}
+
 function invalid(message: string, cause?: unknown): GatewayError {
   return new GatewayError('UPSTREAM_INVALID', message, { cause })
+}
+
+/** The chunks up to `limit` bytes in all. */
+function within(chunks: readonly Uint8Array[], limit: number): readonly Uint8Array[] {
+  let left = limit
+  return chunks.flatMap((chunk) => {
+    const taken = Math.min(left, chunk.length)
+    left -= taken
+    return taken === 0 ? [] : [chunk.subarray(0, taken)]
+  })
 }

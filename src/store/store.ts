@@ -90,8 +90,11 @@ export interface Incoming {
   readonly digest: Digest
   /** What is on disk. Grows by `write`; shared, not a copy. */
   readonly held: Intervals
-  /** Writes the whole chunk at `offset` and adds it to `held`; bytes below the front told by `advance` stay as they are. */
-  write(chunk: Uint8Array, offset: number): Promise<void>
+  /**
+   * Writes the chunks, one after another, from `offset` on and adds them to `held`; bytes below the front told by
+   * `advance` stay as they are.
+   */
+  write(chunks: readonly Uint8Array[], offset: number): Promise<void>
   /** Reads what is held at `position`, up to the length of `target`; the caller knows that it is held. */
   read(target: Uint8Array, position: number): Promise<number>
   /** Says that bytes `[0, front)` are final: they are hashed in the background, read back from the file. */

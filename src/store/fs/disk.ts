@@ -3,8 +3,8 @@ import { open, rename, type FileHandle } from 'node:fs/promises'
 import { constants } from 'node:fs'
 
 export interface Disk {
-  /** Writes some of `bytes` at `position` and says how many. */
-  write(file: FileHandle, bytes: Uint8Array, position: number): Promise<number>
+  /** Writes some of the chunks, one after another, at `position` and says how many bytes. */
+  write(file: FileHandle, chunks: readonly Uint8Array[], position: number): Promise<number>
   /** Forces a file's bytes to the medium. After a failure the same handle must not be tried again: the pages are gone. */
   sync(file: FileHandle): Promise<void>
   /** Forces a folder's entries to the medium. */
@@ -16,8 +16,8 @@ export class SystemDisk implements Disk {
   // libuv has four threads by default and reads need some of them: a slow disk may hold two, never all.
   readonly #syncs = new Lane(2)
 
-  async write(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
-    return (await file.write(bytes, 0, bytes.byteLength, position)).bytesWritten
+  async write(file: FileHandle, chunks: readonly Uint8Array[], position: number): Promise<number> {
+    return (await file.writev(chunks, position)).bytesWritten
   }
 
   sync(file: FileHandle): Promise<void> {

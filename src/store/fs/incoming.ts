@@ -72,18 +72,19 @@ export class FsIncoming implements Incoming {
     return this.#state !== 'open'
   }
 
-  async write(chunk: Uint8Array, offset: number): Promise<void> {
+  async write(chunks: readonly Uint8Array[], offset: number): Promise<void> {
     this.#requireOpen('write')
     try {
       const file = await this.#openFile()
+      const length = lengthOf(chunks)
       // The front is hashed and may be read already: it is never written again.
-      let written = Math.min(chunk.byteLength, Math.max(0, this.#front - offset))
-      while (written < chunk.byteLength) {
-        const count = await this.#options.writer.disk.write(file, chunk.subarray(written), offset + written)
+      let written = Math.min(length, Math.max(0, this.#front - offset))
+      while (written < length) {
+        const count = await this.#options.writer.disk.write(file, without(chunks, written), offset + written)
         if (count === 0) throw new Error('the disk took no byte')
         written += count
       }
-      this.held.add(offset, offset + chunk.byteLength)
+      this.held.add(offset, offset + length)
       if (this.#state === 'open') this.#map.onGrown(file)
     } catch (error) {
       throw storeError('write', this.#options.path, error)
@@ -250,4 +251,19 @@ export class FsIncoming implements Incoming {
 async function removeBody(path: string, mapPath: string): Promise<void> {
   await removeFile(mapPath)
   await removeFile(path)
+}
+
+function lengthOf(chunks: readonly Uint8Array[]): number {
+  return chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0)
+}
+
+/** The chunks less their first `count` bytes. */
+function without(chunks: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  if (count === 0) return chunks
+  let left = count
+  return chunks.flatMap((chunk) => {
+    const skipped = Math.min(left, chunk.byteLength)
+    left -= skipped
+    return skipped === chunk.byteLength ? [] : [chunk.subarray(skipped)]
+  })
 }

@@ -76,5 +76,5 @@ async function writeNew(disk: Disk, path: string, content: Uint8Array): Promise<
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
   await using file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644)
   let length = 0
-  while (length < content.byteLength) length += await disk.write(file, content.subarray(length), length)
+  while (length < content.byteLength) length += await disk.write(file, [content.subarray(length)], length)
 }

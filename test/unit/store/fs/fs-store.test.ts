@@ -205,7 +205,7 @@ describe('fs store: open files', () => {
       await readBlob(store, digest)
       await store.openBlob(digestOf(Buffer.from('absent')))
       const other = await store.openIncoming(digestOf(Buffer.from(`other ${n}`)))
-      await other.write(bytes, 0)
+      await other.write([bytes], 0)
       await (n % 2 === 0 ? other.keep() : other.drop())
       const unverified = await store.openUnverified(digest)
       if (n % 3 === 0) await unverified?.keep()
@@ -288,7 +288,7 @@ describe('fs store: files that vanish or change', () => {
 describe('fs store: what an earlier run left', () => {
   async function keepBody(fixture: FsFixture, digest: Digest, bytes: Uint8Array): Promise<void> {
     const incoming = await fixture.store.openIncoming(digest)
-    await incoming.write(bytes, 0)
+    await incoming.write([bytes], 0)
     await incoming.keep()
   }
 
@@ -393,13 +393,13 @@ describe('fs store: a disk that fails', () => {
     ] as const) {
       disk.fail = { write: errno }
       await assert.rejects(
-        incoming.write(bytes, 0),
+        incoming.write([bytes], 0),
         (error: Error) => codeOf(error) === code && error.cause instanceof Error,
       )
     }
     assert.equal(incoming.held.bytes, 0)
     disk.fail = {}
-    await incoming.write(bytes, 0)
+    await incoming.write([bytes], 0)
     await incoming.commit(bytes.byteLength)
     await incoming.close()
     assert.deepEqual(await readBlob(fixture.store, digestOf(bytes)), bytes)
@@ -411,7 +411,7 @@ describe('fs store: a disk that fails', () => {
     const bytes = Buffer.from('no rename')
     const image = manifestOf({ schemaVersion: 2, mediaType: DOCKER_MANIFEST, config: {}, layers: [] }, DOCKER_MANIFEST)
     const incoming = await fixture.store.openIncoming(digestOf(bytes))
-    await incoming.write(bytes, 0)
+    await incoming.write([bytes], 0)
     disk.fail = { rename: 'EIO' }
     await assert.rejects(incoming.commit(bytes.byteLength), (error) => codeOf(error) === 'STORE_FAILED')
     await assert.rejects(fixture.store.writeManifest(alpine, image), (error) => codeOf(error) === 'STORE_FAILED')
@@ -426,7 +426,7 @@ describe('fs store: a disk that fails', () => {
     const bytes = Buffer.from('lost pages')
     const digest = digestOf(bytes)
     const incoming = await fixture.store.openIncoming(digest)
-    await incoming.write(bytes, 0)
+    await incoming.write([bytes], 0)
     disk.fail = { sync: 'EIO' }
     const { durable } = await incoming.commit(bytes.byteLength)
     assert.equal(await durable, false)
@@ -441,7 +441,7 @@ describe('fs store: a disk that fails', () => {
     const disk = new FaultyDisk()
     await using fixture = await openFixture({ disk })
     const incoming = await fixture.store.openIncoming(digestOf(Buffer.from('names')))
-    await incoming.write(Buffer.from('names'), 0)
+    await incoming.write([Buffer.from('names')], 0)
     disk.fail = { syncFolder: 'EIO' }
     const { durable } = await incoming.commit(5)
     assert.equal(await durable, false)
@@ -453,7 +453,7 @@ describe('fs store: a disk that fails', () => {
     await using fixture = await openFixture({ disk })
     const digest = digestOf(Buffer.from('doubtful bytes'))
     const incoming = await fixture.store.openIncoming(digest)
-    await incoming.write(Buffer.from('doubtful'), 0)
+    await incoming.write([Buffer.from('doubtful')], 0)
     disk.fail = { sync: 'EIO' }
     await assert.rejects(incoming.keep(), (error) => codeOf(error) === 'STORE_FAILED')
     disk.fail = {}
@@ -479,7 +479,7 @@ describe('fs store: a disk that fails', () => {
     await Promise.all(
       bodies.map(async (bytes) => {
         const incoming = await fixture.store.openIncoming(digestOf(bytes))
-        await incoming.write(bytes, 0)
+        await incoming.write([bytes], 0)
         const { durable } = await incoming.commit(bytes.byteLength)
         assert.deepEqual(await readBlob(fixture.store, digestOf(bytes)), bytes)
         assert.equal(await durable, true)

@@ -60,11 +60,11 @@ describe('fs store: SIGKILL', () => {
       folder.path,
       `const incoming = await store.openIncoming('sha256:${hex}')
        for (let at = 0; at < ${BODY_BYTES / 2}; at += ${step}) {
-         await incoming.write(bodySlice(at, ${step}), at)
+         await incoming.write([bodySlice(at, ${step})], at)
          incoming.advance(at)
          await new Promise((resolve) => setTimeout(resolve, 5))
        }
-       await incoming.write(bodySlice(${BODY_BYTES - step}, ${step}), ${BODY_BYTES - step})
+       await incoming.write([bodySlice(${BODY_BYTES - step}, ${step})], ${BODY_BYTES - step})
        await new Promise((resolve) => setTimeout(resolve, 400))
        console.log('written')
        setInterval(() => undefined, 1_000)`,
@@ -86,7 +86,7 @@ describe('fs store: SIGKILL', () => {
       gap = incoming.held.firstGap(0, BODY_BYTES)
     ) {
       const length = Math.min(step, gap.to - gap.from)
-      await incoming.write(bodySlice(gap.from, length), gap.from)
+      await incoming.write([bodySlice(gap.from, length)], gap.from)
     }
     assert.equal(await incoming.computeDigest(BODY_BYTES), parsed)
     await incoming.commit(BODY_BYTES)
@@ -106,7 +106,7 @@ describe('fs store: SIGKILL', () => {
            const repository = parseRepository('acme/app' + (n % 3))
            const bytes = bodySlice(${round} * 4_000_000 + n * 40_000, 4 + 4 * (n * 977 % 9_000))
            const incoming = await store.openIncoming(digestOf(bytes))
-           await incoming.write(bytes, 0)
+           await incoming.write([bytes], 0)
            await incoming.commit(bytes.byteLength)
            await incoming.close()
            await store.writeLink(repository, 'blob', digestOf(bytes))
