@@ -23,6 +23,8 @@ export interface GatewayOptions {
   /** More of `entrepot.yaml`. */
   readonly more?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
+  /** Addresses of an earlier gateway, to be taken again. Default: free ones. */
+  readonly at?: Pick<Gateway, 'all' | 'admin' | 'ports'>
 }
 
 export interface Gateway extends GatewayAddress, AsyncDisposable {
@@ -44,14 +46,14 @@ export function projectFolder(): string {
 
 /** Writes the configuration, starts the gateway and waits for `/readyz`. */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { folder, upstreams } = options
+  const { folder, upstreams, at } = options
   const upstreamsFolder = join(folder, 'upstreams.d')
   await mkdir(upstreamsFolder, { recursive: true })
-  const all = `127.0.0.1:${await freePort()}`
-  const admin = `127.0.0.1:${await freePort()}`
+  const all = at?.all ?? `127.0.0.1:${await freePort()}`
+  const admin = at?.admin ?? `127.0.0.1:${await freePort()}`
   const ports: Record<string, string> = {}
   for (const upstream of upstreams) {
-    const port = await freePort()
+    const port = Number(at?.ports[upstream.name]?.split(':').at(-1) ?? (await freePort()))
     ports[upstream.name] = `127.0.0.1:${port}`
     const routes = { hosts: [`${upstream.name}.localhost`], port, prefix: upstream.name }
     await writeFile(join(upstreamsFolder, `${upstream.name}.yaml`), stringify({ routes, ...upstream }))

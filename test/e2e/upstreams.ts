@@ -111,15 +111,27 @@ function parseAccessLine(line: string): LoggedRequest | undefined {
   return { method, path, status: Number(status), bytes: Number(bytes) || 0 }
 }
 
-/** Distribution 3, open to all: for content and for quick upstreams. */
-export function startPlainRegistry(folder: string, storage: string): Promise<Upstream> {
-  return startRegistry({ program: labProgram('registry'), folder, storage })
+/** Distribution 3, or another `program`, open to all: for content and for quick upstreams. */
+export function startPlainRegistry(
+  folder: string,
+  storage: string,
+  program = labProgram('registry'),
+): Promise<Upstream> {
+  return startRegistry({ program, folder, storage })
 }
 
-/** Distribution 3 as a pull-through proxy of one upstream: what a gateway is measured against. */
-export function startProxyRegistry(folder: string, storage: string, remoteUrl: string): Promise<Upstream> {
-  const more = { proxy: { remoteurl: remoteUrl, ttl: '168h' } }
-  return startRegistry({ program: labProgram('registry'), folder, storage, more })
+/** Debian's distribution 2.8. */
+export const REGISTRY_2 = '/usr/bin/docker-registry'
+
+/** Distribution 3, or another `program`, as a pull-through proxy of one upstream: what a gateway is measured against. */
+export function startProxyRegistry(
+  folder: string,
+  storage: string,
+  remoteUrl: string,
+  program = labProgram('registry'),
+): Promise<Upstream> {
+  const more = { proxy: { remoteurl: remoteUrl, ...(program === REGISTRY_2 ? {} : { ttl: '168h' }) } }
+  return startRegistry({ program, folder, storage, more })
 }
 
 /** Distribution 3 that takes Bearer tokens from a token server of its own; only `publicPrefixes` are pulled by anyone. */
@@ -177,7 +189,7 @@ export async function startBasicTlsRegistry(folder: string, storage: string): Pr
   const htpasswd = join(folder, 'htpasswd')
   await writeFile(htpasswd, await run('htpasswd', ['-Bbn', '-C', '5', account.username, account.password]))
   const registry = await startRegistry({
-    program: '/usr/bin/docker-registry',
+    program: REGISTRY_2,
     folder,
     storage,
     more: { auth: { htpasswd: { realm: 'basic realm', path: htpasswd } } },
