@@ -6,9 +6,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from './async/clock.ts'
+import type { BlobEvent } from './cache/blob-cache.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { NamespaceCache } from './cache/namespace-cache.ts'
-import type { FillEvent } from './cache/fill.ts'
 import type { UpstreamConfig } from './config/config.ts'
 import { GatewayError } from './errors.ts'
 import type { Ledger } from './ledger/ledger.ts'
@@ -37,12 +37,7 @@ export interface NamespacesOptions {
 /** What is told while namespaces work. `label` is the upstream as configured: a pattern's hosts share the pattern's. */
 export interface NamespaceObserver {
   upstream(name: string, label: string, event: UpstreamEvent): void
-  fill(
-    name: string,
-    label: string,
-    digest: Digest,
-    event: FillEvent | { readonly kind: 'started'; readonly repository: Repository },
-  ): void
+  fill(name: string, label: string, digest: Digest, event: BlobEvent): void
   manifest(name: string, label: string, event: ManifestEvent): void
   completeFailed(name: string, label: string, repository: Repository, digest: Digest, error: unknown): void
 }

@@ -1,5 +1,5 @@
 /** Turns what the parts tell into log events and metrics. Metrics are labelled by what the configuration names. */
-import type { FillEvent } from './cache/fill.ts'
+import type { BlobEvent } from './cache/blob-cache.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { codeOf, type ErrorCode } from './errors.ts'
 import type { RequestDone } from './http/access-log.ts'
@@ -106,12 +106,7 @@ export class Observer implements NamespaceObserver {
     }
   }
 
-  fill(
-    name: string,
-    label: string,
-    digest: Digest,
-    event: FillEvent | { readonly kind: 'started'; readonly repository: Repository },
-  ): void {
+  fill(name: string, label: string, digest: Digest, event: BlobEvent): void {
     const metrics = this.#metrics.upstream(label)
     const content = { upstream: name, digest }
     switch (event.kind) {
@@ -127,6 +122,15 @@ export class Observer implements NamespaceObserver {
       case 'stopped':
         metrics.fillEnded()
         return this.#log.event('fill.stopped', { ...content, held: event.heldBytes })
+      case 'quarantined':
+        metrics.commitRejected('stored')
+        return this.#log.event('blob.quarantined', { ...content, reason: event.reason })
+      case 'not_linked':
+        return this.#log.event('store.failed', {
+          upstream: name,
+          code: codeOf(event.error),
+          reason: `${event.repository}@${digest} is stored without a link: ${messageOf(event.error)}`,
+        })
       case 'failed':
         return this.#fillFailed(metrics, content, event.error.code, event.error.message)
     }

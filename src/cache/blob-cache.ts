@@ -12,9 +12,10 @@ import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/repository.ts'
 import type { Ledger } from '../ledger/ledger.ts'
-import type { FileStamp, Store, StoredBlob } from '../store/store.ts'
+import type { Committed, FileStamp, Store, StoredBlob } from '../store/store.ts'
 import type { BlobSession, Upstream } from '../upstream/upstream.ts'
 import { Fill, HOLD_BACK_BYTES, type FillEvent, type FillSource } from './fill.ts'
+import { Fills, type OpenedFill, type RunningFill } from './fills.ts'
 import type { Membership } from './membership.ts'
 import { NegativeCache } from './negative.ts'
 import { PassThrough } from './pass-through.ts'
@@ -38,11 +39,14 @@ export interface BlobCacheOptions {
   readonly freeFloorBytes: number
   /** No upstream call at all. */
   readonly isOffline: boolean
-  readonly onFill: (
-    digest: Digest,
-    event: FillEvent | { readonly kind: 'started'; readonly repository: Repository },
-  ) => void
+  readonly onFill: (digest: Digest, event: BlobEvent) => void
 }
+
+export type BlobEvent =
+  | FillEvent
+  | { readonly kind: 'started'; readonly repository: Repository }
+  /** The bytes are here, the link is not: the next request needs a proof again. */
+  | { readonly kind: 'not_linked'; readonly repository: Repository; readonly error: unknown }
 
 export interface BlobRequest {
   readonly repository: Repository
@@ -63,17 +67,19 @@ export interface OpenedBlob {
 
 /** Verified stamps kept in memory: a hit costs no question to the ledger. */
 const MAX_REMEMBERED_STAMPS = 100_000
-const MAX_OPEN_ATTEMPTS = 3
+const MAX_OPEN_ATTEMPTS = 4
+/** After the disk refused bytes although it seemed to have room (a quota): how long nothing is stored. */
+const FULL_FOR_MS = 30_000
 
 export class BlobCache {
   readonly #options: BlobCacheOptions
-  readonly #fills = new Map<Digest, Fill>()
-  readonly #fillRepositories = new Map<Digest, Set<Repository>>()
+  readonly #fills = new Fills()
   readonly #verified = new LRUCache<Digest, FileStamp>({ max: MAX_REMEMBERED_STAMPS })
   readonly #negative: NegativeCache
   readonly #proofs = new SingleFlight<number | undefined>()
-  readonly #openings = new SingleFlight<{ readonly fill: Fill; readonly isNew: boolean }>()
   readonly #limiter: Limiter
+  #fullUntil = 0
+  #isClosed = false
 
   constructor(options: BlobCacheOptions) {
     this.#options = options
@@ -88,10 +94,20 @@ export class BlobCache {
   /** A blob's length, for HEAD. A blob that is not here is asked of the upstream or read from a manifest that names it. */
   async stat(request: BlobRequest): Promise<{ readonly size: number; readonly outcome: BlobOutcome }> {
     const { repository, digest, signal } = request
-    const stamp = await this.#options.store.statBlob(digest)
-    if (stamp !== undefined && (await this.#isReadable(request))) return { size: stamp.size, outcome: 'hit' }
-    const named = await this.#options.membership.namedBy(repository, digest)
-    if (named !== undefined && (await this.#options.membership.isNamed(repository, 'blob', digest))) {
+    const { store, membership } = this.#options
+    const stamp = await store.statBlob(digest)
+    const named = await membership.namedBy(repository, digest)
+    if (stamp !== undefined && (await this.#isReadable(request))) {
+      const isSure = named === undefined || (await this.#isVerified(digest, stamp))
+      return { size: isSure ? stamp.size : named.size, outcome: 'hit' }
+    }
+    const running = this.#fills.get(digest)
+    if (running !== undefined && (await this.#mayJoin(running, request))) {
+      const { fill } = running
+      await fill.answered(signal)
+      if (fill.size !== undefined && !fill.isSettled) return { size: fill.size, outcome: 'joined' }
+    }
+    if (named !== undefined && (await membership.isNamed(repository, 'blob', digest))) {
       return { size: named.size, outcome: 'miss' }
     }
     const size = (await this.#prove(request)) ?? named?.size
@@ -108,13 +124,8 @@ export class BlobCache {
     for (let attempt = 0; attempt < MAX_OPEN_ATTEMPTS; attempt++) {
       const stored = await this.#openStored(request)
       if (stored !== undefined) return openHit(stored, select)
-      const opened = await this.#openFill(request).catch((error: unknown) => this.#insteadOfFill(request, error))
-      if ('size' in opened) return { size: opened.size, source: opened.through(select(opened.size)), outcome: 'bypass' }
-      const { fill, isNew } = opened
-      const size = fill.size ?? (await fill.sized(request.signal))
-      if (!fill.isSettled) return { size, source: fill.reader(select(size)), outcome: isNew ? 'miss' : 'joined' }
-      // It ended while we waited: what failed fails here too, what was committed is in the store now.
-      await fill.done
+      const opened = await this.#openThrough(request, select)
+      if (opened !== undefined) return opened
     }
     throw new GatewayError('STORE_FAILED', `${request.digest}: stored ${MAX_OPEN_ATTEMPTS} times and gone each time`)
   }
@@ -140,33 +151,65 @@ export class BlobCache {
 
   /** Stops every fill; what is here stays for the next run. */
   async close(): Promise<void> {
-    const reason = new GatewayError('OVERLOADED', `${this.#options.namespace}: the gateway is stopping`, {
+    this.#isClosed = true
+    // Openings wait for the slots of fills, and may bring one more.
+    await this.#stopFills()
+    await this.#fills.opened()
+    await this.#stopFills()
+  }
+
+  async #stopFills(): Promise<void> {
+    await Promise.all([...this.#fills].map((fill) => fill.stop(this.#stopping())))
+  }
+
+  #stopping(): GatewayError {
+    return new GatewayError('OVERLOADED', `${this.#options.namespace}: the gateway is stopping`, {
       retryAfterMs: 1_000,
     })
-    await Promise.all([...this.#fills.values()].map((fill) => fill.stop(reason)))
+  }
+
+  /** Reads from a fill, or past the store where that has no room. Undefined: it is stored now, or to be tried again. */
+  async #openThrough(
+    request: BlobRequest,
+    select: (size: number) => readonly Interval[],
+  ): Promise<OpenedBlob | undefined> {
+    let opened: OpenedFill | undefined
+    try {
+      opened = await this.#openFill(request)
+      const { fill, isNew } = opened
+      const size = fill.size ?? (await fill.sized(request.signal))
+      // Of an empty body nothing is read, so nothing would wait for its verification.
+      if (size > 0 && !fill.isSettled) {
+        return { size, source: fill.reader(select(size)), outcome: isNew ? 'miss' : 'joined' }
+      }
+      await fill.complete(request.signal)
+      return undefined
+    } catch (error) {
+      if (codeOf(error) === 'STORE_FULL') return this.#passThrough(request, error, select)
+      if (opened === undefined || request.signal.aborted || !isAnothers(opened, request, error)) throw error
+      return undefined
+    }
   }
 
   /** With no room to store it a blob is served through: checked as a fill is, kept by nobody. */
-  async #insteadOfFill(
+  async #passThrough(
     request: BlobRequest,
     error: unknown,
-  ): Promise<{ size: number; through: (spans: readonly Interval[]) => ByteSource }> {
-    if (codeOf(error) !== 'STORE_FULL') throw error
+    select: (size: number) => readonly Interval[],
+  ): Promise<OpenedBlob> {
     const { repository, digest, signal } = request
     const size = (await this.#options.membership.namedBy(repository, digest))?.size ?? (await this.#prove(request))
-    if (size === undefined) throw error
-    return {
-      size,
-      through: (spans) => new PassThrough({ digest, size, spans, signal, source: this.#sourceOf(repository, digest) }),
-    }
+    if (size === undefined || size === 0) throw error
+    const spans = select(size)
+    const source = new PassThrough({ digest, size, spans, signal, source: this.#sourceOf(repository, digest) })
+    return { size, source, outcome: 'bypass' }
   }
 
   /** A stored and verified blob that this repository may read; undefined on a miss. */
   async #openStored(request: BlobRequest): Promise<StoredBlob | undefined> {
     const { digest } = request
     const { store } = this.#options
-    const running = this.#fills.get(digest)
-    if (running !== undefined && !running.isSettled) return undefined
+    if (this.#fills.get(digest) !== undefined) return undefined
     if ((await store.statBlob(digest)) === undefined || !(await this.#isReadable(request))) return undefined
     const blob = await store.openBlob(digest)
     if (blob === undefined || (await this.#isVerified(digest, blob.stamp))) return blob
@@ -191,7 +234,9 @@ export class BlobCache {
     this.#refuseOffline(repository, digest)
     return this.#proofs.join(key, signal, async (shared) => {
       try {
-        return (await this.#options.upstream.headBlob(repository, digest, { signal: shared })).size
+        const { size } = await this.#options.upstream.headBlob(repository, digest, { signal: shared })
+        // Registries that do not know say 0. Only one blob is empty, and its transfer costs nothing.
+        return size === 0 ? undefined : size
       } catch (error) {
         throw this.#negative.remember(key, error)
       }
@@ -216,63 +261,78 @@ export class BlobCache {
   }
 
   /** The one fill of this digest: joined where the repository has its own proof, else started. */
-  async #openFill(request: BlobRequest): Promise<{ readonly fill: Fill; readonly isNew: boolean }> {
+  async #openFill(request: BlobRequest): Promise<OpenedFill> {
     const { digest, signal } = request
-    const running = this.#fills.get(digest)
-    if (running !== undefined && !running.isSettled) {
-      await this.#admit(request)
-      if (!running.isSettled) return { fill: running, isNew: false }
+    for (;;) {
+      signal.throwIfAborted()
+      const running = this.#fills.get(digest)
+      if (running !== undefined && (await this.#mayJoin(running, request))) return { ...running, isNew: false }
+      const opened = await this.#fills.open(request, (shared) => this.#startFill({ ...request, signal: shared }))
+      if (opened !== undefined && (opened.isNew || (await this.#mayJoin(opened, request)))) return opened
     }
-    let isLeader = false
-    const opened = await this.#openings.join(digest, signal, async (shared) => {
-      isLeader = true
-      return { fill: await this.#startFill({ ...request, signal: shared }), isNew: true }
-    })
-    if (!isLeader) await this.#admit(request)
-    return { fill: opened.fill, isNew: isLeader }
   }
 
-  /** Lets another repository read a fill under way, after its own proof. */
-  async #admit(request: BlobRequest): Promise<void> {
-    const { repository, digest } = request
-    const admitted = this.#fillRepositories.get(digest)
-    if (admitted?.has(repository)) return
-    if (!(await this.#options.membership.isNamed(repository, 'blob', digest))) await this.#prove(request)
-    const repositories = this.#fillRepositories.get(digest)
-    if (repositories !== undefined) repositories.add(repository)
-    else if ((await this.#options.store.statBlob(digest)) !== undefined)
-      await this.#options.store.writeLink(repository, 'blob', digest)
+  /** Lets a repository read a fill that another one leads, after its own proof. False: that fill is not for it. */
+  async #mayJoin({ fill, leader, repositories }: RunningFill, request: BlobRequest): Promise<boolean> {
+    const { repository, digest, signal } = request
+    if (repository === leader) return true
+    const { membership, store } = this.#options
+    if (!repositories.has(repository) && !(await membership.isNamed(repository, 'blob', digest))) {
+      await this.#prove(request)
+    }
+    // The transfer is made with the leader's right. What refuses the leader is no answer to others.
+    await fill.answered(signal)
+    if (!fill.isSettled) repositories.add(repository)
+    else if ((await store.statBlob(digest)) !== undefined) await store.writeLink(repository, 'blob', digest)
+    else return false
+    return true
   }
 
-  async #startFill(request: BlobRequest): Promise<Fill> {
-    const { repository, digest } = request
-    const { store, membership } = this.#options
+  async #startFill(request: BlobRequest): Promise<RunningFill> {
+    const { repository, digest, signal } = request
+    if (this.#isClosed) throw this.#stopping()
     const local = await this.#startVerification(request)
     if (local !== undefined) return local
     const key = `${repository}@${digest}`
     this.#negative.check(key)
     this.#refuseOffline(repository, digest)
-    const slot = await this.#limiter.acquire(request.signal)
+    const slot = await this.#limiter.acquire(signal)
     try {
-      const named = await membership.namedBy(repository, digest)
-      await this.#reserve(digest, named?.size ?? 0)
-      const incoming = await store.openIncoming(digest)
-      const isProven = await membership.isNamed(repository, 'blob', digest)
-      // Without a shared right the transfer's own 2xx is the proof; bytes an earlier run left need one of their own.
-      if (!isProven && incoming.held.bytes > 0) {
-        await this.#prove(request).catch(async (error: unknown) => {
-          await incoming.keep()
-          throw error
+      if (this.#isClosed) throw this.#stopping()
+      const running = await this.#startTransfer(request)
+      running.fill.done
+        .catch((error: unknown) => {
+          this.#negative.remember(key, error)
+          if (codeOf(error) === 'STORE_FULL') this.#fullUntil = this.#options.clock.now() + FULL_FOR_MS
         })
-      }
-      const told = named?.size ?? (request.isPartial === true ? await this.#prove(request) : undefined)
-      // Nothing is fetched of an empty blob, so nothing would prove it.
-      const size = told === 0 ? undefined : told
-      const fill = this.#register(repository, digest, { incoming, size, source: this.#sourceOf(repository, digest) })
-      fill.done.catch((error: unknown) => this.#negative.remember(key, error)).finally(() => slot[Symbol.dispose]())
-      return fill
+        .finally(() => slot[Symbol.dispose]())
+      return running
     } catch (error) {
       slot[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  async #startTransfer(request: BlobRequest): Promise<RunningFill> {
+    const { repository, digest } = request
+    const { store, membership } = this.#options
+    const named = await membership.namedBy(repository, digest)
+    await this.#reserve(digest, named?.size ?? 0)
+    const incoming = await store.openIncoming(digest)
+    try {
+      const hasLeftovers = incoming.held.bytes > 0
+      const isProven = await membership.isNamed(repository, 'blob', digest)
+      // Without a shared right the transfer's own 2xx is the proof; bytes an earlier run left need one of their own.
+      // A range needs the length before its first byte, and so does going on behind what is here.
+      const asks = (hasLeftovers && !isProven) || (named === undefined && (hasLeftovers || request.isPartial === true))
+      const told = asks ? await this.#prove(request) : undefined
+      const size = named?.size ?? told
+      if (this.#isClosed) throw this.#stopping()
+      const source = this.#sourceOf(repository, digest)
+      // Nothing is fetched of an empty blob whose length is known, so nothing would prove it.
+      return this.#register(repository, digest, { incoming, size: size === 0 ? undefined : size, source })
+    } catch (error) {
+      await incoming.keep()
       throw error
     }
   }
@@ -280,9 +340,10 @@ export class BlobCache {
   /** Refuses a fill that the disk has no room for beside the ones under way. */
   async #reserve(digest: Digest, bytes: number): Promise<void> {
     const { store, freeFloorBytes, namespace } = this.#options
-    const promised = [...this.#fills.values()].reduce((sum, fill) => sum + fill.missingBytes, 0)
+    const promised = this.#fills.missingBytes
     const free = await store.freeBytes()
-    if (free - promised - bytes >= freeFloorBytes) return
+    const isFull = this.#options.clock.now() < this.#fullUntil
+    if (!isFull && free - promised - bytes >= freeFloorBytes) return
     const text = `${namespace}/${digest}: ${bytes} bytes, ${free} free on the disk, ${promised} promised to others`
     throw new GatewayError('STORE_FULL', text)
   }
@@ -291,45 +352,43 @@ export class BlobCache {
    * Bytes that are here but not verified (adopted, ledger lost, changed, after an unclean stop) are served as a fill
    * whose source is the local file. Short ones are verified before the reply, so that wrong ones are fetched instead.
    */
-  async #startVerification(request: BlobRequest): Promise<Fill | undefined> {
+  async #startVerification(request: BlobRequest): Promise<RunningFill | undefined> {
     const { repository, digest } = request
     const { store } = this.#options
     const stamp = await store.statBlob(digest)
     if (stamp === undefined || !(await this.#isReadable(request))) return undefined
     const incoming = await store.openUnverified(digest)
     if (incoming === undefined) return undefined
-    const fill = this.#register(repository, digest, { incoming, size: stamp.size, source: undefined })
-    if (stamp.size > HOLD_BACK_BYTES) return fill
-    return fill.complete(request.signal).then(
-      () => fill,
-      () => undefined,
+    const running = this.#register(repository, digest, { incoming, size: stamp.size, source: undefined })
+    if (stamp.size > HOLD_BACK_BYTES) return running
+    return running.fill.complete(request.signal).then(
+      () => running,
+      (error: unknown) => {
+        if (request.signal.aborted) throw error
+        return undefined
+      },
     )
   }
 
   #register(
-    repository: Repository,
+    leader: Repository,
     digest: Digest,
     parts: Pick<ConstructorParameters<typeof Fill>[0], 'incoming' | 'size' | 'source'>,
-  ): Fill {
+  ): RunningFill {
     const { schedule: policy, graceMs, random, onFill } = this.#options
-    this.#fillRepositories.set(digest, new Set([repository]))
+    const repositories = new Set([leader])
     const fill = new Fill({
       ...parts,
       digest,
       policy,
       graceMs,
       random,
-      onVerified: (stamp, durable) => this.#onVerified(digest, stamp, durable),
+      reserve: (bytes) => this.#reserve(digest, bytes),
+      onVerified: (stamp, durable) => this.#onVerified(digest, repositories, { stamp, durable }),
       onEvent: (event) => onFill(digest, event),
     })
-    this.#fills.set(digest, fill)
-    onFill(digest, { kind: 'started', repository })
-    const forget = (): void => {
-      if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
-      this.#fillRepositories.delete(digest)
-    }
-    fill.done.then(forget, forget)
-    return fill
+    onFill(digest, { kind: 'started', repository: leader })
+    return this.#fills.add({ fill, leader, repositories })
   }
 
   #sourceOf(repository: Repository, digest: Digest): FillSource {
@@ -337,15 +396,29 @@ export class BlobCache {
     return { open: (range, signal) => this.#options.upstream.openBlob(repository, digest, { range, signal, session }) }
   }
 
-  async #onVerified(digest: Digest, stamp: FileStamp, durable: Promise<boolean>): Promise<void> {
-    const { store, ledger, namespace } = this.#options
+  async #onVerified(digest: Digest, repositories: ReadonlySet<Repository>, committed: Committed): Promise<void> {
+    const { store, ledger, namespace, onFill } = this.#options
+    const { stamp, durable } = committed
     this.#verified.set(digest, stamp)
-    for (const repository of this.#fillRepositories.get(digest) ?? []) await store.writeLink(repository, 'blob', digest)
+    for (const repository of repositories) {
+      // Who reads now has its right from the upstream; a disk that takes no link must not cut it off.
+      await store
+        .writeLink(repository, 'blob', digest)
+        .catch((error: unknown) => onFill(digest, { kind: 'not_linked', repository, error }))
+    }
     // The mark is written once the bytes are durable, so that what a crash leaves unsynced is verified again.
     void durable.then((isDurable) => {
       if (isDurable) ledger.writeVerified(namespace, digest, stamp)
     })
   }
+}
+
+/** Whether a fill's failure says nothing about this request, which then goes its own way. */
+function isAnothers({ fill, leader }: RunningFill, { repository }: BlobRequest, error: unknown): boolean {
+  const code = codeOf(error)
+  if (code === undefined || !fill.isSettled) return false
+  if (fill.isAbandoned || fill.isLocal) return true
+  return repository !== leader && (code === 'BLOB_UNKNOWN' || code === 'NAME_UNKNOWN' || code === 'UPSTREAM_DENIED')
 }
 
 async function openHit(blob: StoredBlob, select: (size: number) => readonly Interval[]): Promise<OpenedBlob> {

@@ -37,6 +37,8 @@ export type FillEvent =
   | { readonly kind: 'committed'; readonly bytes: number; readonly ms: number }
   | { readonly kind: 'failed'; readonly error: GatewayError }
   | { readonly kind: 'stopped'; readonly heldBytes: number }
+  /** Bytes that were here already are not what their name says; they were moved aside. */
+  | { readonly kind: 'quarantined'; readonly reason: string }
 
 export interface FillOptions {
   readonly digest: Digest
@@ -49,7 +51,9 @@ export interface FillOptions {
   /** How long a fill that nobody reads goes on before it is stopped, in ms: clients that retry come back at once. */
   readonly graceMs: number
   readonly random: () => number
-  /** Runs after the bytes got their final name and before the tail is released: here links are written. */
+  /** Sets room aside for a length that only the upstream told. Throws STORE_FULL: then nothing is written. */
+  readonly reserve: (bytes: number) => Promise<void>
+  /** Runs after the bytes got their final name and before the tail is released: here links are written. Never rejects. */
   readonly onVerified: (stamp: FileStamp, durable: Promise<boolean>) => Promise<void>
   readonly onEvent: (event: FillEvent) => void
 }
@@ -70,6 +74,7 @@ interface Transferring {
 interface Reader extends Want {
   waitingAt: number | undefined
   wake: () => void
+  isClosed: boolean
 }
 
 export class Fill {
@@ -81,6 +86,7 @@ export class Fill {
   readonly #readers = new Set<Reader>()
   readonly #transfers = new Set<Transferring>()
   readonly #size = Promise.withResolvers<number>()
+  readonly #answered = Promise.withResolvers<void>()
   readonly #done = Promise.withResolvers<void>()
   readonly #stopped = new AbortController()
   readonly #startedAt = performance.now()
@@ -92,7 +98,8 @@ export class Fill {
   #resuming = 0
   #wholeWanted = false
   #graceTimer: NodeJS.Timeout | undefined
-  #openFiles = 1
+  #isFileOpen = true
+  #isAbandoned = false
 
   constructor(options: FillOptions) {
     this.#options = options
@@ -102,7 +109,25 @@ export class Fill {
     this.done.catch(() => undefined)
     this.#size.promise.catch(() => undefined)
     if (options.size !== undefined) this.#learnSize(options.size)
+    if (options.source === undefined || this.#incoming.held.bytes > 0) this.#answered.resolve()
     this.#incoming.advance(this.#incoming.held.heldFrom(0))
+    // Whoever opened it may be gone before it reads.
+    this.#awaitReaders()
+  }
+
+  /** Whether it verifies bytes that were here already: its failure says nothing about the upstream. */
+  get isLocal(): boolean {
+    return this.#options.source === undefined
+  }
+
+  /** Whether it ended because nobody read it. */
+  get isAbandoned(): boolean {
+    return this.#isAbandoned
+  }
+
+  /** Resolves once the upstream has begun to send, so that it has it, or the fill has ended. `signal` ends this wait. */
+  answered(signal: AbortSignal): Promise<void> {
+    return abortable(this.#answered.promise, signal)
   }
 
   get size(): number | undefined {
@@ -113,10 +138,9 @@ export class Fill {
   async sized(signal: AbortSignal): Promise<number> {
     const visitor = this.#join([])
     try {
-      if (this.#knownSize === undefined && this.#transfers.size === 0) this.#launch({ from: 0, to: Infinity })
       return await abortable(this.#size.promise, signal)
     } finally {
-      await this.#leave(visitor)
+      this.#leave(visitor)
     }
   }
 
@@ -137,7 +161,7 @@ export class Fill {
     return {
       size,
       read: (target, position) => this.#read(reader, target, position),
-      close: () => this.#leave(reader),
+      close: () => this.#close(reader),
     }
   }
 
@@ -148,19 +172,19 @@ export class Fill {
     try {
       await abortable(this.done, signal)
     } finally {
-      await this.#leave(reader)
+      this.#leave(reader)
     }
   }
 
   /** Ends the fill and keeps what is here for the next one. Its readers fail. */
   async stop(reason: GatewayError): Promise<void> {
-    if (this.#state !== 'filling') return this.done.catch(() => undefined)
-    await this.#fail(reason, 'keep')
+    if (this.#state === 'filling') await this.#stop(reason)
+    else await this.done.catch(() => undefined)
   }
 
   #join(spans: readonly Interval[]): Reader {
     clearTimeout(this.#graceTimer)
-    const reader: Reader = { spans, waitingAt: undefined, wake: () => undefined }
+    const reader: Reader = { spans, waitingAt: undefined, wake: () => undefined, isClosed: false }
     this.#readers.add(reader)
     // The tail is given out only with the right digest, and that takes the whole.
     this.#wholeWanted ||= spans.some((span) => span.to === this.#knownSize)
@@ -175,6 +199,7 @@ export class Fill {
     const tail = span.to === size ? Math.max(0, size - HOLD_BACK_BYTES) : size
     for (;;) {
       if (this.#error !== undefined) throw this.#error
+      if (reader.isClosed) throw new GatewayError('OVERLOADED', `${this.digest}: its reader was closed`)
       const end = this.#state === 'committed' ? span.to : Math.min(span.to, tail)
       const length = Math.min(this.#incoming.held.heldFrom(position), end - position, target.length)
       if (length > 0) return this.#incoming.read(target.subarray(0, length), position)
@@ -199,19 +224,31 @@ export class Fill {
     }
   }
 
-  async #leave(reader: Reader): Promise<void> {
-    if (!this.#readers.delete(reader) || this.#readers.size > 0) return
-    if (this.#state === 'committed') return this.#closeFile()
-    if (this.#state !== 'filling') return
-    this.#graceTimer = setTimeout(() => void this.#onAbandoned(), this.#options.graceMs)
+  /** A read that waits is given up: whoever closes has nobody left to read for. */
+  #close(reader: Reader): Promise<void> {
+    reader.isClosed = true
+    reader.wake()
+    this.#leave(reader)
+    return Promise.resolve()
   }
 
-  async #onAbandoned(): Promise<void> {
+  #leave(reader: Reader): void {
+    if (!this.#readers.delete(reader) || this.#readers.size > 0) return
+    if (this.#state === 'committed') this.#closeFile()
+    else if (this.#state === 'filling') this.#awaitReaders()
+  }
+
+  #awaitReaders(): void {
+    this.#graceTimer = setTimeout(() => this.#onUnread(), this.#options.graceMs).unref()
+  }
+
+  #onUnread(): void {
     if (this.#readers.size > 0 || this.#state !== 'filling') return
     const size = this.#knownSize ?? Infinity
     const held = this.#incoming.held.bytes
     if (this.#wholeWanted && (held >= size / 2 || size - held <= FINISH_BELOW_BYTES)) return this.#pump()
-    await this.#fail(new GatewayError('UPSTREAM_UNREACHABLE', `${this.digest}: every reader left`), 'keep')
+    this.#isAbandoned = true
+    void this.#stop(new GatewayError('UPSTREAM_UNREACHABLE', `${this.digest}: every reader left`))
   }
 
   #learnSize(size: number): void {
@@ -223,13 +260,18 @@ export class Fill {
   /** Starts what should run now; called whenever something changed that the schedule depends on. */
   #pump(): void {
     const size = this.#knownSize
-    if (this.#state !== 'filling' || size === undefined) return
     const { held } = this.#incoming
-    if (held.contains(0, size)) {
+    if (this.#state !== 'filling') return
+    if (size !== undefined && held.contains(0, size)) {
       void this.#verify(size)
       return
     }
     if (this.#resuming > 0 || this.#options.source === undefined) return
+    if (size === undefined) {
+      // The transfer that tells the length goes on where an earlier one was cut.
+      if (this.#transfers.size === 0) this.#launch({ from: held.heldFrom(0), to: Infinity })
+      return
+    }
     const wants = this.#wholeWanted ? [...this.#readers, wholeOf(size)] : [...this.#readers]
     for (;;) {
       const claims = [...this.#transfers]
@@ -267,7 +309,9 @@ export class Fill {
     // The whole is asked for without a Range, so that the plainest registry serves the common case.
     const to = size === undefined || (running.position === 0 && running.to === size) ? undefined : running.to
     const stream = await source.open({ from: running.position, to }, signal)
+    this.#answered.resolve()
     try {
+      if (this.#knownSize === undefined && stream.size !== undefined) await this.#options.reserve(stream.size)
       this.#checkAnnounced(running, stream)
       for await (const chunk of stream.body) {
         await this.#take(running, chunk)
@@ -333,9 +377,10 @@ export class Fill {
       if (!this.#incoming.held.contains(offset, offset + length)) {
         await this.#incoming.write(chunks, offset)
         this.#incoming.advance(this.#incoming.held.heldFrom(0))
+        // Only new bytes count: an upstream that starts over each time and ends early would go on for ever.
+        this.#barren = 0
       }
       running.position += length
-      this.#barren = 0
       this.#wake(false)
     }
   }
@@ -352,7 +397,8 @@ export class Fill {
     if (running.abort.signal.aborted) return this.#pump()
     const error = cause instanceof GatewayError ? cause : invalid(`${this.digest}: ${String(cause)}`, cause)
     if (!this.#mayResume(error)) return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
-    this.#barren++
+    // What fails while we wait already was cut by the same cause.
+    if (this.#resuming === 0) this.#barren++
     this.#options.onEvent({ kind: 'resumed', position: running.position, reason: error.message })
     await this.#pauseBeforeResume(error)
     this.#pump()
@@ -361,12 +407,16 @@ export class Fill {
   /** A cut is resumed while bytes keep coming. What was refused outright at the first byte is the answer. */
   #mayResume(error: GatewayError): boolean {
     if (error.code === 'UPSTREAM_INVALID') {
-      const wasParallel = !this.#isSingle && this.#transfers.size > 0
+      const isLarge = (this.#knownSize ?? 0) >= this.#options.policy.parallelFromBytes
+      const wasParallel = !this.#isSingle && (isLarge || this.#transfers.size > 0)
       this.#isSingle = true
       return wasParallel && this.#barren < MAX_BARREN_TRANSFERS
     }
-    if (error.code === 'UPSTREAM_THROTTLED') this.#isSingle = true
-    return isNonAnswer(error) && this.#incoming.held.bytes > 0 && this.#barren < MAX_BARREN_TRANSFERS
+    // No connection was free in time: that is as good as being asked to slow down.
+    const isBusy = error.code === 'UPSTREAM_THROTTLED' || error.code === 'OVERLOADED'
+    if (isBusy) this.#isSingle = true
+    const mayComeBack = isBusy || isNonAnswer(error)
+    return mayComeBack && this.#incoming.held.bytes > 0 && this.#barren < MAX_BARREN_TRANSFERS
   }
 
   async #pauseBeforeResume(error: GatewayError): Promise<void> {
@@ -382,39 +432,60 @@ export class Fill {
     this.#state = 'verifying'
     try {
       const actual = await this.#incoming.computeDigest(size)
-      if (actual !== this.digest) throw invalid(`${this.digest}: the ${size} bytes that came hash to ${actual}`)
+      if (actual !== this.digest) return await this.#reject(size, actual)
       const { stamp, durable } = await this.#incoming.commit(size)
       await this.#options.onVerified(stamp, durable)
     } catch (cause) {
-      return this.#fail(storeFailure(cause), 'drop')
+      const error = storeFailure(cause)
+      return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
     }
     this.#state = 'committed'
     this.#options.onEvent({ kind: 'committed', bytes: size, ms: performance.now() - this.#startedAt })
     this.#done.resolve()
     this.#wake(true)
-    if (this.#readers.size === 0) await this.#closeFile()
+    if (this.#readers.size === 0) this.#closeFile()
   }
 
-  async #fail(error: GatewayError, end: 'keep' | 'drop'): Promise<void> {
+  async #reject(size: number, actual: Digest): Promise<void> {
+    if (!this.isLocal)
+      return this.#fail(invalid(`${this.digest}: the ${size} bytes that came hash to ${actual}`), 'drop')
+    const reason = `the ${size} bytes that were here hash to ${actual}`
+    this.#options.onEvent({ kind: 'quarantined', reason })
+    await this.#fail(new GatewayError('STORE_FAILED', `${this.digest}: ${reason}`), 'drop')
+  }
+
+  async #stop(reason: GatewayError): Promise<void> {
+    const heldBytes = this.#incoming.held.bytes
+    await this.#end(reason, 'keep', { kind: 'stopped', heldBytes })
+  }
+
+  #fail(error: GatewayError, end: 'keep' | 'drop'): Promise<void> {
+    return this.#end(error, end, { kind: 'failed', error })
+  }
+
+  async #end(error: GatewayError, end: 'keep' | 'drop', event: FillEvent): Promise<void> {
     if (this.isSettled) return
     this.#state = 'failed'
     this.#error = error
     clearTimeout(this.#graceTimer)
     this.#stopped.abort(error)
-    const heldBytes = this.#incoming.held.bytes
+    this.#answered.resolve()
     try {
-      await (end === 'drop' || heldBytes === 0 ? this.#incoming.drop() : this.#incoming.keep())
+      await (end === 'drop' || this.#incoming.held.bytes === 0 ? this.#incoming.drop() : this.#incoming.keep())
     } catch (cause) {
       this.#options.onEvent({ kind: 'failed', error: new GatewayError('STORE_FAILED', String(cause), { cause }) })
     }
-    this.#options.onEvent(end === 'keep' && heldBytes > 0 ? { kind: 'stopped', heldBytes } : { kind: 'failed', error })
+    this.#options.onEvent(event)
     this.#size.reject(error)
     this.#done.reject(error)
     this.#wake(true)
   }
 
-  async #closeFile(): Promise<void> {
-    if (--this.#openFiles === 0) await this.#incoming.close()
+  /** Nobody waits for it: the file is let go once its bytes are synced. */
+  #closeFile(): void {
+    if (!this.#isFileOpen) return
+    this.#isFileOpen = false
+    this.#incoming.close().catch(() => undefined) // every byte was read already
   }
 }
 
