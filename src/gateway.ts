@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
-import { systemClock } from './async/clock.ts'
+import { systemClock, type Clock } from './async/clock.ts'
 import { createAdminApp } from './admin/app.ts'
 import { RepositoryRules } from './access/rules.ts'
 import type { Config, ConfigPlaces, ListenerConfig, UpstreamConfig } from './config/config.ts'
@@ -34,6 +34,8 @@ export interface GatewayOptions {
   readonly places: ConfigPlaces
   readonly log: Log
   readonly version: string
+  /** What ages and expires goes by this. Default: the system's. */
+  readonly clock?: Clock
 }
 
 export interface BoundAddress {
@@ -100,7 +102,7 @@ class RunningGateway implements Gateway {
       upstreams: config.upstreams,
       folder,
       ledger,
-      clock: systemClock,
+      clock: this.#options.clock ?? systemClock,
       version,
       proxy: readEnvironmentProxy(),
       freeFloorBytes: await freeFloorOf(config),

@@ -99,10 +99,9 @@ export class Namespaces implements AsyncDisposable {
 
   /** Those that are open now, with a lasting place. */
   async list(): Promise<readonly { readonly name: string; readonly store: Store }[]> {
-    const hosts = await Promise.all(
-      [...this.#hosts].filter(([name]) => !this.#provisional.has(name)).map(([, host]) => host),
-    )
-    return [...this.#declared.values(), ...hosts]
+    const lasting = [...this.#hosts].filter(([name]) => !this.#provisional.has(name))
+    const hosts = await Promise.allSettled(lasting.map(([, host]) => host))
+    return [...this.#declared.values(), ...hosts.flatMap((host) => (host.status === 'fulfilled' ? [host.value] : []))]
   }
 
   storeOf(name: string): Store | undefined {
@@ -130,7 +129,10 @@ export class Namespaces implements AsyncDisposable {
     if (!isKnown) this.#provisional.add(host)
     const opening = this.#open(config, host)
     this.#hosts.set(host, opening)
-    opening.catch(() => this.#hosts.delete(host))
+    opening.catch(() => {
+      this.#hosts.delete(host)
+      this.#provisional.delete(host)
+    })
     this.#dropOldestProvisional()
     return opening
   }

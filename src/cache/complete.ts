@@ -63,8 +63,10 @@ export class ImageCompleter {
     while (this.#running.size > 0) await new Promise((resolve) => setTimeout(resolve, 10))
   }
 
-  close(): void {
+  /** Gives up; resolves when nothing runs any more. */
+  async close(): Promise<void> {
     this.#closing.abort(new DOMException('the gateway is stopping', 'AbortError'))
+    await this.idle()
   }
 
   async #startFor(repository: Repository, layer: Digest): Promise<void> {

@@ -83,6 +83,8 @@ export class ManifestCache {
   readonly #goneSince = new LRUCache<string, number>({ max: MAX_GONE_TAGS })
   readonly #fetches = new SingleFlight<Manifest>()
   readonly #checks = new Map<string, Check>()
+  /** Downloads and checks under way. */
+  readonly #running = new Set<Promise<unknown>>()
   readonly #negative: NegativeCache
   readonly #closing = new AbortController()
 
@@ -104,14 +106,10 @@ export class ManifestCache {
   /** The manifest of a tag that may well not exist: asked by HEAD first, which counts against nobody's pulls. */
   async findIfThere(repository: Repository, tag: Tag, signal: AbortSignal): Promise<Manifest | undefined> {
     try {
-      if ((await this.readRecord(repository, tag)) === undefined) {
-        this.#negative.check(keyOf(repository, tag))
-        await this.#options.upstream.headManifest(repository, tag, { signal, priority: 'background' })
-      }
+      if ((await this.readRecord(repository, tag)) === undefined) await this.#askWhether(repository, tag, signal)
       return (await this.find({ repository, reference: tag, signal })).manifest
     } catch (error) {
-      const code = codeOf(this.#negative.remember(keyOf(repository, tag), error))
-      if (code === 'MANIFEST_UNKNOWN' || code === 'NAME_UNKNOWN') return undefined
+      if (isGone(error)) return undefined
       throw error
     }
   }
@@ -150,8 +148,20 @@ export class ManifestCache {
     return digest === undefined ? undefined : { digest, checkedAt: 0 }
   }
 
-  close(): void {
+  /** Gives up what is asked of the upstream; resolves when nothing is written any more. */
+  async close(): Promise<void> {
     this.#closing.abort(new GatewayError('OVERLOADED', `${this.#options.namespace}: the gateway is stopping`))
+    await Promise.allSettled(this.#running)
+  }
+
+  async #askWhether(repository: Repository, tag: Tag, signal: AbortSignal): Promise<void> {
+    const key = keyOf(repository, tag)
+    this.#negative.check(key)
+    try {
+      await this.#options.upstream.headManifest(repository, tag, { signal, priority: 'background' })
+    } catch (error) {
+      throw this.#negative.remember(key, error)
+    }
   }
 
   async #byDigest({ repository, signal }: ManifestRequest, digest: Digest): Promise<FoundManifest> {
@@ -171,13 +181,13 @@ export class ManifestCache {
     const age = freshness(record, tag, clock.now(), tags)
     if (age === 'fresh') return { manifest: held, outcome: 'hit' }
     try {
-      const confirmed = await this.#confirm(repository, tag, record, signal)
+      const confirmed = await this.#confirm({ repository, tag, record, isServable: age === 'stale' }, signal)
       const manifest = confirmed.digest === held.digest ? held : await this.findHeld(repository, confirmed.digest)
       if (manifest !== undefined) return { manifest, outcome: 'revalidated' }
       return await this.#coldTag(repository, tag, signal)
     } catch (error) {
       if (signal.aborted) throw error
-      const stale = this.#staleReason(repository, tag, error)
+      const stale = await this.#staleReason(repository, tag, error)
       if (stale === undefined || age === 'expired') throw error
       this.#options.onEvent({ kind: 'served_stale', repository, tag, ...stale })
       return { manifest: held, outcome: 'stale' }
@@ -192,26 +202,39 @@ export class ManifestCache {
   }
 
   /** Why what we hold may stand in for `error`; undefined when the error is the answer. */
-  #staleReason(repository: Repository, tag: Tag, error: unknown): StaleReason | undefined {
-    const { clock, tags, onEvent } = this.#options
+  async #staleReason(repository: Repository, tag: Tag, error: unknown): Promise<StaleReason | undefined> {
     if (error instanceof CheckTakesLong) return { code: 'SLOW', reason: error.message }
     if (!(error instanceof GatewayError)) return undefined
     const { code, message: reason } = error
-    if (isNonAnswer(error) || code === 'UPSTREAM_DENIED') return { code, reason }
-    if (code !== 'MANIFEST_UNKNOWN' && code !== 'NAME_UNKNOWN') return undefined
+    // OVERLOADED: it could not be asked at all.
+    if (isNonAnswer(error) || code === 'UPSTREAM_DENIED' || code === 'OVERLOADED') return { code, reason }
+    if (!isGone(error)) return undefined
+    return (await this.#keepsGone(repository, tag)) ? { code, reason } : undefined
+  }
+
+  /** Whether a tag that the upstream has no more is still served. If not its pointer goes; the manifest stays. */
+  async #keepsGone(repository: Repository, tag: Tag): Promise<boolean> {
+    const { clock, tags, onEvent, store, ledger, namespace } = this.#options
     const key = keyOf(repository, tag)
     const since = this.#goneSince.get(key) ?? clock.now()
     this.#goneSince.set(key, since)
     const isKept = tags.onGone === 'keep' && clock.now() - since < tags.goneForMs
     onEvent({ kind: 'gone', repository, tag, isKept })
-    return isKept ? { code, reason } : undefined
+    if (isKept) return true
+    this.#records.delete(key)
+    ledger.removeTag(namespace, repository, tag)
+    await store.removeTag(repository, tag)
+    return false
   }
 
   /** Waits for the one check of this tag, but no longer than a client waits for an answer that we hold already. */
-  async #confirm(repository: Repository, tag: Tag, record: TagRecord, signal: AbortSignal): Promise<TagRecord> {
+  async #confirm({ repository, tag, record, isServable }: HeldTag, signal: AbortSignal): Promise<TagRecord> {
     const { clock, tags } = this.#options
     const key = keyOf(repository, tag)
+    this.#negative.check(key)
     const check = this.#checks.get(key) ?? this.#startCheck(key, repository, tag, record)
+    // Too old to be served: then only the upstream's answer will do.
+    if (!isServable) return abortable(check.result, signal)
     // Counted from the start of the check: who comes late does not wait again for what others waited for.
     const leftMs = maxWaitFor(record, clock.now(), tags) - (performance.now() - check.startedAt)
     if (leftMs <= 0) throw new CheckTakesLong()
@@ -225,9 +248,11 @@ export class ManifestCache {
   }
 
   #startCheck(key: string, repository: Repository, tag: Tag, record: TagRecord): Check {
-    const result = this.#check(repository, tag, record).finally(() => this.#checks.delete(key))
+    const result = this.#check(repository, tag, record)
+      .catch((error: unknown) => Promise.reject(this.#negative.remember(key, error)))
+      .finally(() => this.#checks.delete(key))
     // It goes on when every client has been served the stale answer.
-    result.catch(() => undefined)
+    void this.#track(result)
     const check = { result, startedAt: performance.now() }
     this.#checks.set(key, check)
     return check
@@ -242,11 +267,22 @@ export class ManifestCache {
       const fetched = await this.#fetch(repository, tag, signal)
       return { digest: fetched.digest, checkedAt: this.#options.clock.now() }
     }
-    const isMoved = head.digest !== record.digest
-    if (isMoved && (await this.findHeld(repository, head.digest)) === undefined)
-      await this.#fetch(repository, head.digest, signal)
-    onEvent({ kind: 'revalidated', repository, tag, digest: head.digest, isMoved })
-    return this.#point(repository, tag, head.digest)
+    const digest = await this.#bring(repository, tag, head.digest)
+    onEvent({ kind: 'revalidated', repository, tag, digest, isMoved: digest !== record.digest })
+    return this.#point(repository, tag, digest)
+  }
+
+  /** Sees to it that the manifest a tag was said to point to is here; gives the digest that it points to then. */
+  async #bring(repository: Repository, tag: Tag, digest: Digest): Promise<Digest> {
+    const { signal } = this.#closing
+    if ((await this.findHeld(repository, digest)) !== undefined) return digest
+    try {
+      return (await this.#fetch(repository, digest, signal)).digest
+    } catch (error) {
+      // The tag was just there, so it moved on meanwhile, or HEAD is told from elsewhere: what GET gives is the truth.
+      if (isGone(error)) return (await this.#fetch(repository, tag, signal)).digest
+      throw error
+    }
   }
 
   async #fetch(repository: Repository, reference: Reference, signal: AbortSignal): Promise<Manifest> {
@@ -254,17 +290,26 @@ export class ManifestCache {
     const key = keyOf(repository, reference)
     if (isOffline)
       throw new GatewayError('OFFLINE', `${namespace}/${key}: not held, and ${namespace} is configured offline`)
-    return this.#fetches.join(key, signal, async (shared) => {
-      try {
-        const manifest = await this.#download(repository, reference, shared)
-        await this.#keep(repository, manifest)
-        this.#negative.forget(key)
-        if (!isDigest(reference)) await this.#point(repository, reference, manifest.digest)
-        return manifest
-      } catch (error) {
-        throw this.#negative.remember(key, error)
-      }
-    })
+    return this.#fetches.join(key, signal, (shared) => this.#track(this.#fetchOnce(repository, reference, shared)))
+  }
+
+  async #fetchOnce(repository: Repository, reference: Reference, signal: AbortSignal): Promise<Manifest> {
+    const key = keyOf(repository, reference)
+    try {
+      const manifest = await this.#download(repository, reference, AbortSignal.any([signal, this.#closing.signal]))
+      await this.#keep(repository, manifest)
+      this.#negative.forget(key)
+      if (!isDigest(reference)) await this.#point(repository, reference, manifest.digest)
+      return manifest
+    } catch (error) {
+      throw this.#negative.remember(key, error)
+    }
+  }
+
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#running.add(work)
+    work.catch(() => undefined).finally(() => this.#running.delete(work))
+    return work
   }
 
   async #download(repository: Repository, reference: Reference, signal: AbortSignal): Promise<Manifest> {
@@ -306,6 +351,7 @@ export class ManifestCache {
     const record = { digest, checkedAt: clock.now() }
     this.#records.set(key, record)
     this.#goneSince.delete(key)
+    this.#negative.forget(key)
     if (known?.digest !== digest || known.checkedAt === 0) {
       await store
         .writeTag(repository, tag, digest)
@@ -314,6 +360,19 @@ export class ManifestCache {
     ledger.writeTag(namespace, repository, tag, record)
     return record
   }
+}
+
+/** A tag that is held, and whether what is held may be served without the upstream's answer. */
+interface HeldTag {
+  readonly repository: Repository
+  readonly tag: Tag
+  readonly record: TagRecord
+  readonly isServable: boolean
+}
+
+function isGone(error: unknown): boolean {
+  const code = codeOf(error)
+  return code === 'MANIFEST_UNKNOWN' || code === 'NAME_UNKNOWN'
 }
 
 /** The check has taken longer than a client should wait. */

@@ -86,8 +86,6 @@ export class NamespaceCache {
 
   /** Stops background work and fills; what fills hold stays for the next run. */
   async close(): Promise<void> {
-    this.completer.close()
-    this.manifests.close()
-    await this.blobs.close()
+    await Promise.all([this.completer.close(), this.manifests.close(), this.blobs.close()])
   }
 }

@@ -106,8 +106,10 @@ export class ReferrersCache {
   }
 
   /** Without an upstream: the manifests held here that name `digest` as their subject. Undefined when there are none. */
-  async #fromHeld({ repository, digest, artifactType }: ReferrersRequest): Promise<Page | undefined> {
+  async #fromHeld({ repository, digest, artifactType, query }: ReferrersRequest): Promise<Page | undefined> {
     const { ledger, manifests, namespace } = this.#options
+    // A further page of a list that only the upstream knows cannot be made from a whole one of ours.
+    if (query !== '') return undefined
     const parents = await ledger.readParents(namespace, repository, digest)
     const descriptors: Descriptor[] = []
     for (const { parent } of parents.filter(({ role }) => role === 'subject')) {

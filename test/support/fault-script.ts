@@ -178,8 +178,8 @@ export function matches(match: Match, request: RequestRecord): boolean {
 
 // -------------------------------------------------------------------------------------------------------- scripts
 
-/** One fault, or several that act on the same answer. */
-export type Step = Fault | readonly Fault[]
+/** One fault, or several that act on the same answer; or what chooses them once the request is known. */
+export type Step = Fault | readonly Fault[] | ((request: RequestRecord) => readonly Fault[])
 
 export class FaultScript {
   readonly #match: Match
@@ -216,8 +216,8 @@ export class FaultScript {
   take(request: RequestRecord): readonly Fault[] | undefined {
     if (this.#steps.length === 0 || !matches(this.#match, request)) return undefined
     this.#played++
-    if (this.#isPermanent) return this.#steps.flat()
-    return [this.#steps.shift() ?? []].flat()
+    const steps = this.#isPermanent ? this.#steps : [this.#steps.shift() ?? []]
+    return steps.flatMap((step) => (typeof step === 'function' ? step(request) : step))
   }
 }
 
@@ -310,7 +310,7 @@ export abstract class ScriptedServer {
   }
 
   /** All of `faults` act on every matching request, after (and so weaker than) a step of `script`. */
-  scriptAlways(match: Match, ...faults: readonly Fault[]): FaultScript {
+  scriptAlways(match: Match, ...faults: readonly Step[]): FaultScript {
     return this.#add(new FaultScript(match, faults, { isPermanent: true }))
   }
 
@@ -729,7 +729,12 @@ class Connection {
   async write(bytes: Uint8Array | string): Promise<void> {
     this.#closed.signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#socket.write(bytes, (error) => (error ? reject(error) : resolve()))
+    this.#socket.write(bytes, (error) => {
+      // The peer may be gone before the socket says so.
+      if (error) this.#closed.abort()
+      if (error) reject(error)
+      else resolve()
+    })
     await this.#orClosed(promise)
   }
 

@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Clock } from '../../src/async/clock.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { startGateway } from '../../src/gateway.ts'
 import { createLog, type LogDestination } from '../../src/telemetry/log.ts'
@@ -16,6 +17,8 @@ export interface StartOptions {
   /** An earlier gateway's folder, to be started on again. */
   readonly data?: string
   readonly env?: Readonly<Record<string, string>>
+  /** What tags and refusals age by; timeouts are real. */
+  readonly clock?: Clock
 }
 
 export interface LoggedEvent {
@@ -64,7 +67,8 @@ export async function startTestGateway(options: StartOptions): Promise<TestGatew
   const events: LoggedEvent[] = []
   const log = createLog({ level: 'debug', pretty: false, destination: collector(events) })
   const { config, places } = loaded
-  const gateway = await startGateway({ config, places, log, version: 'test' })
+  const clock = options.clock === undefined ? {} : { clock: options.clock }
+  const gateway = await startGateway({ config, places, log, version: 'test', ...clock })
   const ports = gateway.listeners.map(({ port }) => port)
   const [port = 0] = ports
   return {
