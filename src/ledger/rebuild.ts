@@ -1,6 +1,7 @@
 /**
  * Rebuilds what a lost ledger knew of a namespace from its store, in the background while the gateway serves. Knows
- * neither store nor cache, only the few reads it needs; what it cannot learn is history (last use, pull counts).
+ * neither store nor cache, only the few reads it needs; what it cannot learn is history (pull counts); last use is as old
+ * as the link's own stamp of it says.
  */
 import { systemClock, type Clock } from '../async/clock.ts'
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.ts'
@@ -19,8 +20,16 @@ export interface RebuildSource {
   listRepositories(options: { readonly last?: string; readonly limit: number }): Promise<Repository[]>
   listTags(repository: Repository): Promise<Tag[]>
   readTag(repository: Repository, tag: Tag): Promise<Digest | undefined>
-  listManifests(repository: Repository): Promise<Digest[]>
+  listRevisions(repository: Repository): Promise<readonly RevisionFound[]>
   readManifest(repository: Repository, digest: Digest): Promise<Manifest | undefined>
+}
+
+export interface RevisionFound {
+  readonly digest: Digest
+  /** What a revoked manifest names is proof of nothing, so its edges stay unknown. */
+  readonly isRevoked: boolean
+  /** Epoch ms. */
+  readonly usedAt: number
 }
 
 export interface RebuildProgress {
@@ -97,7 +106,9 @@ class Rebuild {
     this.#progress.repositories++
     try {
       // Edges before tags: whoever follows a tag finds what it leads to.
-      for (const digest of await store.listManifests(repository)) await this.#manifest(repository, digest)
+      for (const revision of await store.listRevisions(repository)) {
+        if (!revision.isRevoked) await this.#manifest(repository, revision)
+      }
       for (const tag of await store.listTags(repository)) await this.#tag(repository, tag)
     } catch (error) {
       if (signal.aborted) throw error
@@ -106,7 +117,7 @@ class Rebuild {
     }
   }
 
-  async #manifest(repository: Repository, digest: Digest): Promise<void> {
+  async #manifest(repository: Repository, { digest, usedAt }: RevisionFound): Promise<void> {
     await this.#breathe()
     const { store, ledger, namespace, parse } = this.#options
     this.#progress.manifests++
@@ -118,7 +129,7 @@ class Rebuild {
     const isVerified = manifest !== undefined && digestOf(manifest.bytes, algorithmOf(digest)) === digest
     const parsed = isVerified ? parse(manifest.bytes) : undefined
     if (parsed === undefined) this.#progress.unreadable++
-    else ledger.writeManifest(namespace, repository, digest, childrenOf(parsed))
+    else ledger.writeManifest(namespace, repository, digest, childrenOf(parsed), usedAt)
   }
 
   async #tag(repository: Repository, tag: Tag): Promise<void> {

@@ -4,6 +4,7 @@
  * root. Rule: distribution's registry/storage/paths.go, checked on disk with registry v3.1.2.
  *
  *     origin.json                                              ours: which registry these bytes are of
+ *     pins.json                                                ours: images that are never evicted
  *     incoming/<algo>-<hex>                                    ours: a body on its way in
  *     incoming/<algo>-<hex>.map                                ours: which of its bytes are there
  *     incoming/<anything>.tmp                                  ours: a small file before its rename
@@ -25,6 +26,7 @@ import type { Repository } from '../oci/repository.ts'
 import type { LinkKind } from './store.ts'
 
 export const ORIGIN = 'origin.json'
+export const PINS = 'pins.json'
 export const INCOMING = 'incoming'
 export const QUARANTINE = 'quarantine'
 export const BLOBS = 'docker/registry/v2/blobs'
@@ -59,12 +61,16 @@ export function repositoryPath(repository: Repository): string {
   return `${REPOSITORIES}/${repository}`
 }
 
+export function layersPath(repository: Repository): string {
+  return `${repositoryPath(repository)}/_layers`
+}
+
 export function revisionsPath(repository: Repository): string {
   return `${repositoryPath(repository)}/_manifests/revisions`
 }
 
 export function linkPath(repository: Repository, kind: LinkKind, digest: Digest): string {
-  const links = kind === 'blob' ? `${repositoryPath(repository)}/_layers` : revisionsPath(repository)
+  const links = kind === 'blob' ? layersPath(repository) : revisionsPath(repository)
   return `${links}/${algorithmOf(digest)}/${hexOf(digest)}/link`
 }
 

@@ -20,6 +20,27 @@ export interface FileStamp {
   readonly mtimeMs: number
 }
 
+/** A blob's file as listed. */
+export interface BlobEntry extends FileStamp {
+  readonly digest: Digest
+  /** What the file takes of the disk, which is not its length. */
+  readonly diskBytes: number
+}
+
+/** A manifest link as found. */
+export interface Revision {
+  readonly digest: Digest
+  readonly isRevoked: boolean
+  /** Epoch ms of the last use that {@link Store.touchLink} told, or of the link itself. */
+  readonly usedAt: number
+}
+
+/** What interrupted bodies and quarantined bytes may take; of each kind the oldest go first. */
+export interface LeftoverBounds {
+  readonly maxBytes: number
+  readonly maxAgeMs: number
+}
+
 /** A blob open for reading: survives its deletion. */
 export interface StoredBlob extends ByteSource {
   readonly digest: Digest
@@ -60,10 +81,17 @@ export interface Store {
   removeTag(repository: Repository, tag: Tag): Promise<void>
   /** Tags in lexical order. */
   listTags(repository: Repository): Promise<Tag[]>
-  /** Manifests linked to `repository`, in no given order; revoked ones are left out. The ledger is rebuilt from this. */
-  listManifests(repository: Repository): Promise<Digest[]>
-  /** Repositories that hold at least one manifest link, in lexical order, after `last`, at most `limit`. */
-  listRepositories(options: { readonly last?: string; readonly limit: number }): Promise<Repository[]>
+  /** Manifests linked to `repository`, revoked ones too, in no given order. The ledger is rebuilt from this. */
+  listRevisions(repository: Repository): Promise<Revision[]>
+  /**
+   * Repositories that hold at least one manifest link, in lexical order, after `last`, at most `limit`; with `any` also
+   * those where every link is revoked, or of a blob.
+   */
+  listRepositories(options: {
+    readonly last?: string
+    readonly limit: number
+    readonly any?: boolean
+  }): Promise<Repository[]>
 
   /** Opens a body on its way in, with the intervals an earlier run left. At most one per digest is open at a time. */
   openIncoming(digest: Digest): Promise<Incoming>
@@ -74,6 +102,26 @@ export interface Store {
   openUnverified(digest: Digest): Promise<Incoming | undefined>
   /** Moves a blob that is not what its name says aside, so that it is fetched again. */
   quarantine(digest: Digest): Promise<void>
+
+  /** Remembers a manifest's last use (epoch ms) in the folder itself, so that it outlives the ledger. */
+  touchLink(repository: Repository, manifest: Digest, at: number): Promise<void>
+  /** Removes a link, revoked or not, and what stands beside it. Durable after {@link flush}. The bytes stay. */
+  removeLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<void>
+  /** Repositories' blobs by link, in no given order. */
+  listBlobLinks(repository: Repository): AsyncIterable<Digest>
+
+  /** Removes a blob's bytes; who has it open reads on. Resolves to what it took of the disk: 0 when it was not here. */
+  removeBlob(digest: Digest): Promise<number>
+  /** What a blob takes of the disk; undefined when it is not here. */
+  measureBlob(digest: Digest): Promise<number | undefined>
+  /** Every blob, in lexical order of its digest, as the folder is walked: any number, never all in memory. */
+  listBlobs(): AsyncIterable<BlobEntry>
+  /** Drops interrupted bodies and quarantined bytes beyond `bounds`; resolves to what the rest takes of the disk. */
+  trimLeftovers(bounds: LeftoverBounds): Promise<number>
+
+  /** Patterns of images that are never evicted. Rejects when they are there and cannot be read: then nothing may go. */
+  readPins(): Promise<string[]>
+  writePins(pins: readonly string[]): Promise<void>
 
   /** Bytes free on the disk for us. */
   freeBytes(): Promise<number>

@@ -2,6 +2,7 @@
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import type { ChildRecord, ChildRole, ParentRecord, TagRecord, Usage, VerifiedMark } from '../ledger.ts'
+import { ImageFacts } from './image-facts.ts'
 import type { Answers, Batch, Read, Touch, Write } from './messages.ts'
 
 type Row = Record<string, SQLOutputValue>
@@ -22,8 +23,11 @@ export class Facts {
   /** Namespaces of which a write was lost since this database was opened: no longer complete until the next start. */
   readonly #lost = new Set<string>()
 
+  readonly #images: ImageFacts
+
   constructor(db: DatabaseSync) {
     this.#db = db
+    this.#images = new ImageFacts((sql) => this.#prepare(sql))
   }
 
   /** Applies the whole batch or, when it throws, nothing of it. */
@@ -59,6 +63,16 @@ export class Facts {
         const row = this.#get('SELECT complete FROM namespace WHERE name = ?', read.namespace)
         return row?.['complete'] === 1 && !this.#lost.has(read.namespace)
       }
+      case 'images':
+        return this.#images.list(read)
+      case 'leastUsed':
+        return this.#images.listLeastUsed(read)
+      case 'closure':
+        return this.#images.closure(read.namespace, read.repository, read.image)
+      case 'references':
+        return this.#images.countReferences(read.namespace, read.digests)
+      case 'verifiedBytes':
+        return this.#images.verifiedBytes(read.namespace)
     }
   }
 
@@ -114,7 +128,10 @@ export class Facts {
         )
         return
       case 'manifest':
-        this.#manifest(this.#repositoryId(write.namespace, write.repository), write.manifest, write.children)
+        this.#manifest(this.#repositoryId(write.namespace, write.repository), write)
+        return
+      case 'manifestRemoval':
+        this.#removeManifest(write.namespace, write.repository, write.manifest)
         return
       case 'complete':
         if (this.#lost.has(write.namespace)) return
@@ -122,11 +139,14 @@ export class Facts {
     }
   }
 
-  #manifest(repository: number, digest: Digest, children: readonly ChildRecord[]): void {
+  #manifest(repository: number, write: Write & { readonly write: 'manifest' }): void {
+    const { manifest: digest, children, addedAt } = write
     const manifest = this.#internId(
       ['SELECT id FROM manifest WHERE repository = ? AND digest = ?', repository, digest],
       'INSERT INTO manifest (repository, digest) VALUES (?, ?)',
     )
+    const used = 'UPDATE manifest SET added_at = iif(added_at = 0, ?, added_at), used_at = max(used_at, ?) WHERE id = ?'
+    this.#run(used, addedAt, addedAt, manifest)
     this.#run('DELETE FROM child WHERE manifest = ?', manifest)
     // One digest may stand in several places (empty layers); what counts is that and as what it is named.
     const named = new Set<string>()
@@ -146,16 +166,33 @@ export class Facts {
     }
   }
 
-  #touch(touch: Touch): void {
+  #removeManifest(namespace: string, repository: string, digest: Digest): void {
+    const manifest = `SELECT id FROM manifest WHERE repository = ${IN_REPOSITORY} AND digest = ?`
+    this.#run(`DELETE FROM child WHERE manifest = (${manifest})`, namespace, repository, digest)
+    this.#run(`DELETE FROM manifest WHERE repository = ${IN_REPOSITORY} AND digest = ?`, namespace, repository, digest)
+  }
+
+  /** A pull of one platform is a use of the index that names it: only that one was asked for by its tag. */
+  #touch({ namespace, repository, manifest, gets, lastGetAt, lastHeadAt }: Touch): void {
+    const repositoryId = this.#repositoryId(namespace, repository)
     this.#run(
-      `INSERT INTO manifest (repository, digest, gets, last_get_at, last_head_at) VALUES (?, ?, ?, ?, ?)
+      `INSERT INTO manifest (repository, digest, gets, last_get_at, last_head_at, added_at, used_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, max(?4, ?5), ?4)
          ON CONFLICT DO UPDATE SET gets = gets + excluded.gets, last_get_at = max(last_get_at, excluded.last_get_at),
-           last_head_at = max(last_head_at, excluded.last_head_at)`,
-      this.#repositoryId(touch.namespace, touch.repository),
-      touch.manifest,
-      touch.gets,
-      touch.lastGetAt,
-      touch.lastHeadAt,
+           last_head_at = max(last_head_at, excluded.last_head_at), used_at = max(used_at, excluded.used_at)`,
+      repositoryId,
+      manifest,
+      gets,
+      lastGetAt,
+      lastHeadAt,
+    )
+    if (lastGetAt === 0) return
+    this.#run(
+      `UPDATE manifest SET used_at = max(used_at, ?1) WHERE used_at < ?1 AND id IN
+         (SELECT manifest FROM child WHERE repository = ?2 AND digest = ?3 AND role = 'manifest')`,
+      lastGetAt,
+      repositoryId,
+      manifest,
     )
   }
 

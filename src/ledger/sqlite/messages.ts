@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../errors.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import type { Repository } from '../../oci/repository.ts'
-import type { ChildRecord, ParentRecord, TagRecord, Usage, VerifiedMark } from '../ledger.ts'
+import type { ChildRecord, ClosureRecord, ImagePage, ParentRecord, TagRecord, Usage, VerifiedMark } from '../ledger.ts'
 
 interface InRepository {
   readonly namespace: string
@@ -25,7 +25,9 @@ export type Write =
       readonly write: 'manifest'
       readonly manifest: Digest
       readonly children: readonly ChildRecord[]
+      readonly addedAt: number
     })
+  | (InRepository & { readonly write: 'manifestRemoval'; readonly manifest: Digest })
   | { readonly write: 'verified'; readonly namespace: string; readonly digest: Digest; readonly mark: VerifiedMark }
   | { readonly write: 'verifiedRemoval'; readonly namespace: string; readonly digest: Digest }
   | { readonly write: 'complete'; readonly namespace: string }
@@ -45,6 +47,22 @@ export type Read =
   | (InRepository & { readonly read: 'children'; readonly manifest: Digest })
   | (InRepository & { readonly read: 'usage'; readonly manifest: Digest })
   | { readonly read: 'isComplete'; readonly namespace: string }
+  | {
+      readonly read: 'images'
+      readonly namespace: string
+      readonly repository: Repository | undefined
+      readonly after: string | undefined
+      readonly limit: number
+    }
+  | {
+      readonly read: 'leastUsed'
+      readonly namespace: string
+      readonly after: string | undefined
+      readonly limit: number
+    }
+  | (InRepository & { readonly read: 'closure'; readonly image: Digest })
+  | { readonly read: 'references'; readonly namespace: string; readonly digests: readonly Digest[] }
+  | { readonly read: 'verifiedBytes'; readonly namespace: string }
 
 /** What each read is answered with. */
 export interface Answers {
@@ -54,6 +72,11 @@ export interface Answers {
   readonly children: ChildRecord[]
   readonly usage: Usage | undefined
   readonly isComplete: boolean
+  readonly images: ImagePage
+  readonly leastUsed: ImagePage
+  readonly closure: ClosureRecord[]
+  readonly references: number[]
+  readonly verifiedBytes: number
 }
 
 /** Messages are worked off one by one, in the order they were posted: a read sees every batch before it. */

@@ -32,6 +32,18 @@ export const MIGRATIONS: readonly string[] = [
      digest TEXT NOT NULL, size INTEGER NOT NULL, role TEXT NOT NULL,
      PRIMARY KEY (manifest, position)) WITHOUT ROWID;
    CREATE INDEX child_by_digest ON child (repository, digest);`,
+
+  // What keeping asks: who was used least, and who needs a digest in any repository. What came before has come now:
+  // an image of unknown age must not look like the oldest of all.
+  `ALTER TABLE manifest ADD COLUMN added_at INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE manifest ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+   UPDATE manifest SET added_at = CAST(unixepoch('subsec') * 1000 AS INTEGER);
+   UPDATE manifest SET used_at = CASE last_get_at WHEN 0 THEN added_at ELSE last_get_at END;
+   CREATE INDEX manifest_by_use ON manifest (used_at, id);
+   CREATE INDEX manifest_by_digest ON manifest (digest);
+   CREATE INDEX tag_by_digest ON tag (repository, digest);
+   DROP INDEX child_by_digest;
+   CREATE INDEX child_by_digest ON child (digest, repository);`,
 ]
 
 /**

@@ -8,7 +8,16 @@ import { GatewayError } from '../../errors.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import type { Repository } from '../../oci/repository.ts'
-import type { ChildRecord, Ledger, ParentRecord, TagRecord, Usage, VerifiedMark } from '../ledger.ts'
+import type {
+  ChildRecord,
+  ClosureRecord,
+  ImagePage,
+  Ledger,
+  ParentRecord,
+  TagRecord,
+  Usage,
+  VerifiedMark,
+} from '../ledger.ts'
 import type { Answers, FromWorker, Read, ToWorker, WorkerOptions, Write } from './messages.ts'
 import { PendingWrites } from './pending-writes.ts'
 import { ProblemReport } from './problem-report.ts'
@@ -21,6 +30,8 @@ const MAX_PENDING_ROWS = 100_000
 const MAX_PENDING_READS = 10_000
 /** After this a read answers "not known": an upstream is asked instead, which is slow but right. */
 const READ_TIMEOUT_MS = 2_000
+/** Lists are for keeping and operators: nobody's pull waits for them. */
+const LIST_TIMEOUT_MS = 30_000
 const CLOSE_TIMEOUT_MS = 10_000
 const RESTART_MS = 10_000
 
@@ -57,6 +68,7 @@ export class SqliteLedger implements Ledger {
   readonly #path: string
   readonly #readTimeoutMs: number
   readonly #restartMs: number
+  readonly #clock: Clock
   readonly #problems: ProblemReport
   readonly #pending: PendingWrites
   readonly #reads = new Map<number, PendingRead>()
@@ -71,7 +83,8 @@ export class SqliteLedger implements Ledger {
     this.#path = options.path
     this.#readTimeoutMs = options.readTimeoutMs ?? READ_TIMEOUT_MS
     this.#restartMs = options.restartMs ?? RESTART_MS
-    this.#problems = new ProblemReport(options.onError, options.clock ?? systemClock)
+    this.#clock = options.clock ?? systemClock
+    this.#problems = new ProblemReport(options.onError, this.#clock)
     this.#pending = new PendingWrites({ maxRows: options.maxPendingRows ?? MAX_PENDING_ROWS })
   }
 
@@ -137,10 +150,20 @@ export class SqliteLedger implements Ledger {
     this.#add({ write: 'verifiedRemoval', namespace, digest })
   }
 
-  writeManifest(namespace: string, repository: Repository, manifest: Digest, children: readonly ChildRecord[]): void {
+  writeManifest(
+    namespace: string,
+    repository: Repository,
+    manifest: Digest,
+    children: readonly ChildRecord[],
+    addedAt = this.#clock.now(),
+  ): void {
     // Callers may pass richer children; only what is stored crosses to the worker.
     const edges = children.map(({ digest, size, role }) => ({ digest, size, role }))
-    this.#add({ write: 'manifest', namespace, repository, manifest, children: edges })
+    this.#add({ write: 'manifest', namespace, repository, manifest, children: edges, addedAt })
+  }
+
+  removeManifest(namespace: string, repository: Repository, manifest: Digest): void {
+    this.#add({ write: 'manifestRemoval', namespace, repository, manifest })
   }
 
   async readParents(namespace: string, repository: Repository, child: Digest): Promise<ParentRecord[]> {
@@ -159,6 +182,37 @@ export class SqliteLedger implements Ledger {
 
   readUsage(namespace: string, repository: Repository, manifest: Digest): Promise<Usage | undefined> {
     return this.#ask({ read: 'usage', namespace, repository, manifest })
+  }
+
+  listImages(
+    namespace: string,
+    options: {
+      readonly repository?: Repository | undefined
+      readonly after?: string | undefined
+      readonly limit: number
+    },
+  ): Promise<ImagePage | undefined> {
+    const { repository, after, limit } = options
+    return this.#ask({ read: 'images', namespace, repository, after, limit }, LIST_TIMEOUT_MS)
+  }
+
+  listLeastUsed(
+    namespace: string,
+    { after, limit }: { readonly after?: string | undefined; readonly limit: number },
+  ): Promise<ImagePage | undefined> {
+    return this.#ask({ read: 'leastUsed', namespace, after, limit }, LIST_TIMEOUT_MS)
+  }
+
+  readClosure(namespace: string, repository: Repository, image: Digest): Promise<ClosureRecord[] | undefined> {
+    return this.#ask({ read: 'closure', namespace, repository, image }, LIST_TIMEOUT_MS)
+  }
+
+  countReferences(namespace: string, digests: readonly Digest[]): Promise<number[] | undefined> {
+    return this.#ask({ read: 'references', namespace, digests }, LIST_TIMEOUT_MS)
+  }
+
+  readVerifiedBytes(namespace: string): Promise<number | undefined> {
+    return this.#ask({ read: 'verifiedBytes', namespace }, LIST_TIMEOUT_MS)
   }
 
   async isComplete(namespace: string): Promise<boolean> {
@@ -221,13 +275,11 @@ export class SqliteLedger implements Ledger {
   }
 
   /** Writes go ahead of the read in the worker's one queue, so the read sees them. */
-  #ask<R extends Read>(read: R): Promise<Answers[R['read']] | undefined> {
+  #ask<R extends Read>(read: R, timeoutMs = this.#readTimeoutMs): Promise<Answers[R['read']] | undefined> {
     if (this.#closing) return Promise.resolve(undefined)
     this.#postBatch()
     // The worker answers each kind of read with its own type: facts.ts, answer().
-    return this.#request((id) => ({ kind: 'read', id, read }), this.#readTimeoutMs) as Promise<
-      Answers[R['read']] | undefined
-    >
+    return this.#request((id) => ({ kind: 'read', id, read }), timeoutMs) as Promise<Answers[R['read']] | undefined>
   }
 
   #request(message: (id: number) => ToWorker, timeoutMs: number): Promise<unknown> {

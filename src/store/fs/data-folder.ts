@@ -15,7 +15,7 @@ import { lockFolder } from './folder-lock.ts'
 import { FsStore } from './fs-store.ts'
 import { Hasher } from './hasher.ts'
 import { checkOrigin, loadOrigin, writeOrigin } from './origin.ts'
-import type { LeftoverBounds } from './recover.ts'
+import type { LeftoverBounds } from '../store.ts'
 
 export interface DataFolderOptions {
   /** Created when missing. */

@@ -10,18 +10,37 @@ import { algorithmOf, digestOf, type Digest } from '../../oci/digest.ts'
 import { MAX_MANIFEST_BYTES, deriveMediaType, type Manifest } from '../../oci/manifest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import type { Repository } from '../../oci/repository.ts'
-import { INCOMING, blobPath, incomingPath, mapPath, quarantinePath } from '../layout.ts'
-import type { Committed, FileStamp, Incoming, LinkKind, LinkState, Store, StoredBlob } from '../store.ts'
+import { INCOMING, PINS, blobPath, incomingPath, mapPath, quarantinePath } from '../layout.ts'
+import type {
+  BlobEntry,
+  Committed,
+  FileStamp,
+  Incoming,
+  LeftoverBounds,
+  LinkKind,
+  LinkState,
+  Revision,
+  Store,
+  StoredBlob,
+} from '../store.ts'
 import { SystemDisk, type Disk } from './disk.ts'
 import { isAbsence, orAbsent, storeError } from './fs-error.ts'
 import { GroupCommit } from './group-commit.ts'
 import type { Hasher } from './hasher.ts'
 import { FsIncoming } from './incoming.ts'
 import { Links } from './links.ts'
-import { listManifests, listRepositories, listTags, type ListRepositoriesOptions } from './listing.ts'
-import { sweepLeftovers, sweepQuarantine, type LeftoverBounds } from './recover.ts'
-import { readSmallFile, renameInto, writeSmallFile, type SmallFileWriter } from './small-file.ts'
-import { FsStoredBlob, isPlausible, stampOf } from './stored-blob.ts'
+import {
+  listBlobLinks,
+  listBlobs,
+  listRepositories,
+  listRevisions,
+  listTags,
+  type ListRepositoriesOptions,
+} from './listing.ts'
+import { readPins, writePins } from './pins.ts'
+import { sweepLeftovers, sweepQuarantine, trimBodies } from './recover.ts'
+import { readSmallFile, removeFile, renameInto, writeSmallFile, type SmallFileWriter } from './small-file.ts'
+import { FsStoredBlob, diskBytesOf, isPlausible, stampOf } from './stored-blob.ts'
 import { UnverifiedBlob } from './unverified.ts'
 
 export interface FsStoreOptions {
@@ -145,8 +164,8 @@ export class FsStore implements Store {
     return listTags(this.#root, repository)
   }
 
-  listManifests(repository: Repository): Promise<Digest[]> {
-    return listManifests(this.#root, repository)
+  listRevisions(repository: Repository): Promise<Revision[]> {
+    return listRevisions(this.#root, repository)
   }
 
   listRepositories(options: ListRepositoriesOptions): Promise<Repository[]> {
@@ -190,6 +209,60 @@ export class FsStore implements Store {
       throw storeError('quarantine', from, error)
     }
     await sweepQuarantine(this.#root, this.#bounds, now)
+  }
+
+  touchLink(repository: Repository, manifest: Digest, at: number): Promise<void> {
+    return this.#links.touch(repository, manifest, at)
+  }
+
+  removeLink(repository: Repository, kind: LinkKind, digest: Digest): Promise<void> {
+    return this.#links.remove(repository, kind, digest)
+  }
+
+  listBlobLinks(repository: Repository): AsyncIterable<Digest> {
+    return listBlobLinks(this.#root, repository)
+  }
+
+  async removeBlob(digest: Digest): Promise<number> {
+    const path = this.#path(blobPath(digest))
+    const stat = await orAbsent('look up', path, lstat(path))
+    if (stat === undefined) return 0
+    await removeFile(path)
+    await this.#group.removeFolder(dirname(path))
+    // Bytes with a second name stay where they are.
+    return stat.nlink > 1 ? 0 : diskBytesOf(stat)
+  }
+
+  async measureBlob(digest: Digest): Promise<number | undefined> {
+    const path = this.#path(blobPath(digest))
+    const stat = await orAbsent('look up', path, lstat(path))
+    return stat?.isFile() === true ? diskBytesOf(stat) : undefined
+  }
+
+  listBlobs(): AsyncIterable<BlobEntry> {
+    return listBlobs(this.#root)
+  }
+
+  async trimLeftovers(bounds: LeftoverBounds): Promise<number> {
+    const now = this.#clock.now()
+    const bodies = await trimBodies({
+      root: this.#root,
+      bounds,
+      now,
+      isOpen: (digest) => this.#open.has(digest),
+      // Opening takes the body as ours, so that nobody can begin to write into a file that is being removed.
+      drop: async (digest) => (await this.openIncoming(digest)).drop(),
+    })
+    return bodies + (await sweepQuarantine(this.#root, bounds, now))
+  }
+
+  readPins(): Promise<string[]> {
+    return readPins(this.#path(PINS))
+  }
+
+  async writePins(pins: readonly string[]): Promise<void> {
+    await writePins(this.#writer, this.#path(PINS), pins)
+    void this.#group.add(this.#path(PINS), 'name')
   }
 
   async freeBytes(): Promise<number> {

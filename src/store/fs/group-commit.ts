@@ -3,7 +3,7 @@
  * synced the next one gathers; so a busy store pays for one journal commit where it would have paid for hundreds.
  */
 import { constants } from 'node:fs'
-import { mkdir, open, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, rmdir, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Disk } from './disk.ts'
 import { isAbsence, storeError } from './fs-error.ts'
@@ -46,6 +46,15 @@ export class GroupCommit {
     } catch (error) {
       throw storeError('create', path, error)
     }
+  }
+
+  /** Removes a folder if nothing is left in it, and queues the sync of what was removed in or with it. */
+  async removeFolder(path: string): Promise<void> {
+    const isGone = await rmdir(path).then(
+      () => true,
+      () => false,
+    )
+    void this.add(isGone ? dirname(path) : path, 'name')
   }
 
   /** Waits while too much is unsynced. */

@@ -1,6 +1,6 @@
 /** Links of one namespace: which repository may serve which digest, and where its tags point. */
-import { lstat, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstat, rename, rm, utimes } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { GatewayError } from '../../errors.ts'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import type { Tag } from '../../oci/reference.ts'
@@ -66,6 +66,22 @@ export class Links {
     void this.#options.group.add(to, 'name')
   }
 
+  /** Removes a link and what stands beside it, and the folder it stood in. */
+  async remove(repository: Repository, kind: LinkKind, digest: Digest): Promise<void> {
+    const link = linkPath(repository, kind, digest)
+    const beside = kind === 'manifest' ? [mediaTypePath(repository, digest)] : []
+    for (const path of [link, revokedPath(repository, kind, digest), ...beside]) await this.#remove(path)
+    await this.#options.group.removeFolder(dirname(this.#absolute(link)))
+  }
+
+  /** Sets the time of a manifest's link, whichever state it is in. */
+  async touch(repository: Repository, digest: Digest, at: number): Promise<void> {
+    for (const path of [linkPath(repository, 'manifest', digest), revokedPath(repository, 'manifest', digest)]) {
+      const absolute = this.#absolute(path)
+      await orAbsent('set the time of', absolute, utimes(absolute, at / 1000, at / 1000))
+    }
+  }
+
   /** The media type kept beside a revision; undefined when there is none or it is no media type. */
   async readMediaType(repository: Repository, digest: Digest): Promise<string | undefined> {
     const bytes = await readSmallFile(this.#absolute(mediaTypePath(repository, digest)), MAX_MEDIA_TYPE_BYTES)
@@ -105,6 +121,7 @@ export class Links {
     } catch (error) {
       if (!isAbsence(error)) throw storeError('remove', path, error)
     }
+    void this.#options.group.add(dirname(path), 'name')
   }
 
   /** Bytes of a regular file; undefined when there is none. */

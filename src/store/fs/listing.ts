@@ -1,11 +1,26 @@
 /** Walks the repositories tree: names in order, foreign files left alone, no more folders opened than an answer needs. */
+import type { Stats } from 'node:fs'
 import { lstat, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { parseTag, type Tag } from '../../oci/reference.ts'
 import { MAX_REPOSITORY_LENGTH, parseRepository, type Repository } from '../../oci/repository.ts'
-import { REPOSITORIES, linkPath, revisionsPath, revokedPath, tagLinkPath, tagsPath } from '../layout.ts'
-import { isAbsence, storeError } from './fs-error.ts'
+import {
+  BLOBS,
+  REPOSITORIES,
+  blobPath,
+  layersPath,
+  linkPath,
+  revisionsPath,
+  revokedPath,
+  tagLinkPath,
+  tagsPath,
+} from '../layout.ts'
+import type { BlobEntry, Revision } from '../store.ts'
+import { isAbsence, orAbsent, storeError } from './fs-error.ts'
+import { diskBytesOf, stampOf } from './stored-blob.ts'
+
+const ALGORITHMS = ['sha256', 'sha512'] as const
 
 /** Names read of one folder; the rest of a larger one is not listed. */
 const MAX_ENTRIES = 100_000
@@ -25,29 +40,66 @@ export async function listTags(root: string, repository: Repository): Promise<Ta
   return present
 }
 
-/** Manifests linked to a repository and not revoked. */
-export async function listManifests(root: string, repository: Repository): Promise<Digest[]> {
-  const linked: Digest[] = []
-  const digests = await Array.fromAsync(revisions(root, repository))
+/** Manifests linked to a repository, revoked ones too. A revocation stands above a link, as in `Links.read`. */
+export async function listRevisions(root: string, repository: Repository): Promise<Revision[]> {
+  const found: Revision[] = []
+  const digests = await Array.fromAsync(revisionFolders(root, repository))
   for (let start = 0; start < digests.length; start += WIDTH) {
     const slice = digests.slice(start, start + WIDTH)
-    const exist = await Promise.all(slice.map((digest) => isLinked(root, repository, digest)))
-    linked.push(...slice.filter((_, index) => exist[index]))
+    const read = await Promise.all(slice.map((digest) => readRevision(root, repository, digest)))
+    found.push(...read.filter((revision) => revision !== undefined))
   }
-  return linked
+  return found
+}
+
+async function readRevision(root: string, repository: Repository, digest: Digest): Promise<Revision | undefined> {
+  const [link, revoked] = await Promise.all([
+    statFile(join(root, linkPath(repository, 'manifest', digest))),
+    statFile(join(root, revokedPath(repository, 'manifest', digest))),
+  ])
+  const stat = revoked ?? link
+  return stat && { digest, isRevoked: revoked !== undefined, usedAt: Math.floor(stat.mtimeMs) }
+}
+
+/** Digests with a folder under a repository's `_layers`, whatever is in it; any number, one folder at a time. */
+export async function* listBlobLinks(root: string, repository: Repository): AsyncGenerator<Digest> {
+  yield* digestFolders(join(root, layersPath(repository)))
+}
+
+/** Every blob's file, in lexical order of the digest. Only one two-letter folder's names are in memory at a time. */
+export async function* listBlobs(root: string): AsyncGenerator<BlobEntry> {
+  for (const algorithm of ALGORITHMS) {
+    const folder = join(root, BLOBS, algorithm)
+    for (const prefix of await readFolderNames(folder)) {
+      const hexes = await readFolderNames(join(folder, prefix))
+      for (let start = 0; start < hexes.length; start += WIDTH) {
+        const slice = hexes.slice(start, start + WIDTH)
+        const entries = await Promise.all(slice.map((hex) => readBlobEntry(root, parseDigest(`${algorithm}:${hex}`))))
+        yield* entries.filter((entry) => entry !== undefined)
+      }
+    }
+  }
+}
+
+async function readBlobEntry(root: string, digest: Digest | undefined): Promise<BlobEntry | undefined> {
+  const stat = digest && (await statFile(join(root, blobPath(digest))))
+  return stat && { digest, ...stampOf(stat), diskBytes: diskBytesOf(stat) }
 }
 
 export interface ListRepositoriesOptions {
   /** Names up to and including this one are left out. */
   readonly last?: string
   readonly limit: number
+  /** Also those without a manifest that may be served. Default: false. */
+  readonly any?: boolean
 }
 
 /** Repositories with at least one manifest link, in lexical order of the whole name. */
 export async function listRepositories(root: string, options: ListRepositoriesOptions): Promise<Repository[]> {
   const found: Repository[] = []
   if (options.limit <= 0) return found
-  for await (const repository of walk(root, '', options.last ?? '')) {
+  const isListed = options.any === true ? hasLinks : hasManifest
+  for await (const repository of walk(root, '', options.last ?? '', isListed)) {
     found.push(repository)
     if (found.length >= options.limit) break
   }
@@ -58,54 +110,61 @@ export async function listRepositories(root: string, options: ListRepositoriesOp
  * Repositories below `prefix` (empty, or ending in a slash) after `last`. A name and the names below it are apart in
  * lexical order (`a`, `a-b`, `a/c`), so each folder gives two steps, itself and its inside, sorted with the others.
  */
-async function* walk(root: string, prefix: string, last: string): AsyncGenerator<Repository> {
+async function* walk(
+  root: string,
+  prefix: string,
+  last: string,
+  isListed: (root: string, repository: Repository) => Promise<boolean>,
+): AsyncGenerator<Repository> {
   const names = await readFolderNames(join(root, REPOSITORIES, prefix))
   const folders = names.map((name) => prefix + name).filter((path) => parseRepository(path) !== undefined)
   const steps = folders.flatMap((path) => [path, `${path}/`]).sort(compare)
   for (const step of steps) {
     if (step.endsWith('/')) {
       const mayHoldLater = step > last || last.startsWith(step)
-      if (mayHoldLater && step.length < MAX_REPOSITORY_LENGTH) yield* walk(root, step, last)
+      if (mayHoldLater && step.length < MAX_REPOSITORY_LENGTH) yield* walk(root, step, last, isListed)
       continue
     }
     const repository = step > last ? parseRepository(step) : undefined
-    if (repository !== undefined && (await hasManifest(root, repository))) yield repository
+    if (repository !== undefined && (await isListed(root, repository))) yield repository
   }
 }
 
 async function hasManifest(root: string, repository: Repository): Promise<boolean> {
-  for await (const digest of revisions(root, repository)) {
+  for await (const digest of revisionFolders(root, repository)) {
     if (await isFile(join(root, linkPath(repository, 'manifest', digest)))) return true
   }
   return false
 }
 
+async function hasLinks(root: string, repository: Repository): Promise<boolean> {
+  for (const path of [revisionsPath(repository), layersPath(repository)]) {
+    for await (const _ of digestFolders(join(root, path))) return true
+  }
+  return false
+}
+
 /** Digests that have a revision folder, whatever is in it. */
-async function* revisions(root: string, repository: Repository): AsyncGenerator<Digest> {
-  for (const algorithm of ['sha256', 'sha512']) {
-    for (const hex of await readFolderNames(join(root, revisionsPath(repository), algorithm))) {
+function revisionFolders(root: string, repository: Repository): AsyncGenerator<Digest> {
+  return digestFolders(join(root, revisionsPath(repository)))
+}
+
+async function* digestFolders(path: string): AsyncGenerator<Digest> {
+  for (const algorithm of ALGORITHMS) {
+    for (const hex of await readFolderNames(join(path, algorithm))) {
       const digest = parseDigest(`${algorithm}:${hex}`)
       if (digest !== undefined) yield digest
     }
   }
 }
 
-/** A revocation stands above a link, as in `Links.read`. */
-async function isLinked(root: string, repository: Repository, digest: Digest): Promise<boolean> {
-  const [link, revoked] = await Promise.all([
-    isFile(join(root, linkPath(repository, 'manifest', digest))),
-    isFile(join(root, revokedPath(repository, 'manifest', digest))),
-  ])
-  return link && !revoked
+async function isFile(path: string): Promise<boolean> {
+  return (await statFile(path)) !== undefined
 }
 
-async function isFile(path: string): Promise<boolean> {
-  try {
-    return (await lstat(path)).isFile()
-  } catch (error) {
-    if (isAbsence(error)) return false
-    throw storeError('look up', path, error)
-  }
+async function statFile(path: string): Promise<Stats | undefined> {
+  const stat = await orAbsent('look up', path, lstat(path))
+  return stat?.isFile() === true ? stat : undefined
 }
 
 /** Names of real folders in `path`, in lexical order; symbolic links are not followed. */

@@ -3,18 +3,15 @@ import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { INCOMING, MAP_SUFFIX, QUARANTINE } from '../layout.ts'
+import type { LeftoverBounds } from '../store.ts'
 import { isAbsence, storeError } from './fs-error.ts'
 import { loadIntervalMap } from './interval-map.ts'
-
-export interface LeftoverBounds {
-  /** Bytes that may stay in each of the two folders; the oldest go first. */
-  readonly maxBytes: number
-  readonly maxAgeMs: number
-}
+import { diskBytesOf } from './stored-blob.ts'
 
 interface Leftover {
   readonly path: string
   readonly bytes: number
+  readonly diskBytes: number
   readonly mtimeMs: number
 }
 
@@ -27,14 +24,37 @@ export async function sweepLeftovers(root: string, bounds: LeftoverBounds, now: 
   await sweepQuarantine(root, bounds, now)
 }
 
-export async function sweepQuarantine(root: string, bounds: LeftoverBounds, now: number): Promise<void> {
+/** Resolves to what the rest takes of the disk. */
+export async function sweepQuarantine(root: string, bounds: LeftoverBounds, now: number): Promise<number> {
   const folder = join(root, QUARANTINE)
   const leftovers: Leftover[] = []
   for (const name of await readNames(folder)) {
     const leftover = await stat(join(folder, name))
     if (leftover !== undefined) leftovers.push(leftover)
   }
-  await trim(leftovers, bounds, now)
+  return trim(leftovers, bounds, now, removeLeftover)
+}
+
+export interface TrimBodiesOptions {
+  readonly root: string
+  readonly bounds: LeftoverBounds
+  readonly now: number
+  /** Bodies that are being written: not counted, never touched. */
+  readonly isOpen: (digest: Digest) => boolean
+  /** Takes the body as its own and deletes it; rejects when somebody else has it meanwhile. */
+  readonly drop: (digest: Digest) => Promise<void>
+}
+
+/** Drops interrupted bodies beyond the bounds while the store is in use; resolves to what the rest takes of the disk. */
+export async function trimBodies({ root, bounds, now, isOpen, drop }: TrimBodiesOptions): Promise<number> {
+  const folder = join(root, INCOMING)
+  const leftovers: (Leftover & { readonly digest: Digest })[] = []
+  for (const name of await readNames(folder)) {
+    const digest = parseFlatName(name)
+    const leftover = digest && !isOpen(digest) ? await stat(join(folder, name)) : undefined
+    if (digest !== undefined && leftover !== undefined) leftovers.push({ ...leftover, digest })
+  }
+  return trim(leftovers, bounds, now, ({ digest }) => drop(digest).catch(() => undefined))
 }
 
 async function sweepIncoming(folder: string, bounds: LeftoverBounds, now: number): Promise<void> {
@@ -48,7 +68,7 @@ async function sweepIncoming(folder: string, bounds: LeftoverBounds, now: number
     kept.add(name).add(name + MAP_SUFFIX)
   }
   for (const name of names) if (!kept.has(name)) await remove(join(folder, name))
-  await trim(resumable, bounds, now)
+  await trim(resumable, bounds, now, removeLeftover)
 }
 
 async function readResumable(folder: string, name: string): Promise<Leftover | undefined> {
@@ -60,15 +80,28 @@ async function readResumable(folder: string, name: string): Promise<Leftover | u
   return held !== undefined && held.bytes > 0 ? leftover : undefined
 }
 
-async function trim(leftovers: Leftover[], { maxBytes, maxAgeMs }: LeftoverBounds, now: number): Promise<void> {
+/** Removes what is too old or too much, and resolves to what the rest takes of the disk. */
+async function trim<L extends Leftover>(
+  leftovers: L[],
+  { maxBytes, maxAgeMs }: LeftoverBounds,
+  now: number,
+  drop: (leftover: L) => Promise<void>,
+): Promise<number> {
   leftovers.sort((a, b) => b.mtimeMs - a.mtimeMs)
   let bytes = 0
+  let diskBytes = 0
   for (const leftover of leftovers) {
     bytes += leftover.bytes
-    if (bytes <= maxBytes && now - leftover.mtimeMs <= maxAgeMs) continue
-    await remove(leftover.path + MAP_SUFFIX)
-    await remove(leftover.path)
+    if (bytes <= maxBytes && now - leftover.mtimeMs <= maxAgeMs) diskBytes += leftover.diskBytes
+    else await drop(leftover)
   }
+  return diskBytes
+}
+
+/** The map first: without it the body means nothing. */
+async function removeLeftover({ path }: Leftover): Promise<void> {
+  await remove(path + MAP_SUFFIX)
+  await remove(path)
 }
 
 function parseFlatName(name: string): Digest | undefined {
@@ -87,7 +120,8 @@ async function readNames(folder: string): Promise<string[]> {
 async function stat(path: string): Promise<Leftover | undefined> {
   try {
     const found = await lstat(path)
-    return found.isFile() ? { path, bytes: found.size, mtimeMs: found.mtimeMs } : undefined
+    if (!found.isFile()) return undefined
+    return { path, bytes: found.size, diskBytes: diskBytesOf(found), mtimeMs: found.mtimeMs }
   } catch (error) {
     if (isAbsence(error)) return undefined
     throw storeError('look up', path, error)

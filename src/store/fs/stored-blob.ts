@@ -66,6 +66,11 @@ export function stampOf(stat: FileStamp): FileStamp {
   return { size: stat.size, mtimeMs: stat.mtimeMs }
 }
 
+/** What a file takes of the disk. POSIX counts blocks of 512 bytes, whatever the file system's own are. */
+export function diskBytesOf(stat: { readonly blocks: number }): number {
+  return stat.blocks * 512
+}
+
 /** A file left empty by a crash is told from the one blob that is empty (distribution#3722: 200 with no bytes). */
 export function isPlausible(digest: Digest, size: number): boolean {
   return size > 0 || digest === digestOf(new Uint8Array(), algorithmOf(digest))

@@ -3,7 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { rebuildNamespace, type RebuildProgress, type RebuildSource } from '../../../src/ledger/rebuild.ts'
+import {
+  rebuildNamespace,
+  type RebuildProgress,
+  type RebuildSource,
+  type RevisionFound,
+} from '../../../src/ledger/rebuild.ts'
 import { openSqliteLedger, type SqliteLedger } from '../../../src/ledger/sqlite/sqlite-ledger.ts'
 import { digestOf, type Digest } from '../../../src/oci/digest.ts'
 import { parseManifest, type Manifest } from '../../../src/oci/manifest.ts'
@@ -57,9 +62,13 @@ class MemorySource implements RebuildSource {
     return this.tags.get(repository)?.get(tag)
   }
 
-  async listManifests(repository: Repository): Promise<Digest[]> {
+  async listRevisions(repository: Repository): Promise<RevisionFound[]> {
     if (repository === this.broken) throw new Error('list: EIO')
-    return [...(this.revisions.get(repository)?.keys() ?? [])]
+    return [...(this.revisions.get(repository)?.keys() ?? [])].map((digest) => ({
+      digest,
+      isRevoked: false,
+      usedAt: 77,
+    }))
   }
 
   async readManifest(_: Repository, digest: Digest): Promise<Manifest | undefined> {
