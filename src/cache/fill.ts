@@ -26,6 +26,8 @@ const WRITE_AHEAD_BYTES = 1024 * 1024
 /** After these the bytes here are worth nothing, or the disk needs their room. */
 const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
 const MAX_RESUME_DELAY_MS = 5_000
+/** Who opened a fill reads it within this. */
+const IDLE_GRACE_MS = 100
 
 export interface FillSource {
   /** Opens bytes of the blob. Rejects with the upstream's `GatewayError`. */
@@ -239,7 +241,11 @@ export class Fill {
   }
 
   #awaitReaders(): void {
-    this.#graceTimer = setTimeout(() => this.#onUnread(), this.#options.graceMs).unref()
+    const { graceMs } = this.#options
+    // With nothing here and nothing coming there is nothing to come back for.
+    const isIdle = this.#transfers.size === 0 && this.#incoming.held.bytes === 0
+    const waitMs = isIdle ? Math.min(graceMs, IDLE_GRACE_MS) : graceMs
+    this.#graceTimer = setTimeout(() => this.#onUnread(), waitMs).unref()
   }
 
   #onUnread(): void {
@@ -416,7 +422,8 @@ export class Fill {
     const isBusy = error.code === 'UPSTREAM_THROTTLED' || error.code === 'OVERLOADED'
     if (isBusy) this.#isSingle = true
     const mayComeBack = isBusy || isNonAnswer(error)
-    return mayComeBack && this.#incoming.held.bytes > 0 && this.#barren < MAX_BARREN_TRANSFERS
+    const hasBegun = this.#incoming.held.bytes > 0 || this.#transfers.size > 0
+    return mayComeBack && hasBegun && this.#barren < MAX_BARREN_TRANSFERS
   }
 
   async #pauseBeforeResume(error: GatewayError): Promise<void> {
