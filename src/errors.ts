@@ -12,6 +12,9 @@ export type ErrorCode =
   | 'UNSUPPORTED' // a write, or a method we do not serve
   | 'BAD_REQUEST'
   | 'DENIED_BY_RULE' // allow/deny of this gateway
+  | 'UNAUTHENTICATED' // no password, or a wrong one
+  | 'CLIENT_DENIED' // this client may not: wrong network, certificate or user
+  | 'LOGIN_THROTTLED' // too many failed logins from one address
   // what the upstream answered: answers
   | 'MANIFEST_UNKNOWN'
   | 'BLOB_UNKNOWN'

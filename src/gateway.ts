@@ -6,11 +6,12 @@ import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { systemClock, type Clock } from './async/clock.ts'
 import { createAdminApp } from './admin/app.ts'
-import { RepositoryRules } from './access/rules.ts'
+import type { Door } from './access/door.ts'
+import { networkMatcher } from './access/networks.ts'
+import { ClientAccess } from './client-access.ts'
 import type { Config, ConfigPlaces, ListenerConfig, UpstreamConfig } from './config/config.ts'
 import { readEnvironmentProxy } from './config/environment.ts'
 import { formatPlace } from './config/source.ts'
-import { trustedProxies } from './http/access-log.ts'
 import { createRegistryApp } from './http/app.ts'
 import type { TlsOptions } from './http/certificates.ts'
 import { listenerFor, Listener } from './http/server.ts'
@@ -23,7 +24,7 @@ import { Observer } from './observer.ts'
 import { parseManifest } from './oci/manifest.ts'
 import type { CatalogPart } from './registry/catalog.ts'
 import { createHandlers } from './registry/handlers.ts'
-import type { Route } from './routing/route.ts'
+import type { CatalogRequest } from './registry/request.ts'
 import { RouteTable, type RouteEntry } from './routing/table.ts'
 import { DataFolder } from './store/fs/data-folder.ts'
 import type { Log } from './telemetry/log.ts'
@@ -82,7 +83,7 @@ class RunningGateway implements Gateway {
   }
 
   async start(): Promise<void> {
-    const { config, log, version } = this.#options
+    const { config, places, log, version, clock = systemClock } = this.#options
     const routes = RouteTable.from(
       config.upstreams.map((upstream) => this.#routeEntry(upstream)),
       ownHostsOf(config),
@@ -102,14 +103,15 @@ class RunningGateway implements Gateway {
       upstreams: config.upstreams,
       folder,
       ledger,
-      clock: this.#options.clock ?? systemClock,
+      clock,
       version,
       proxy: readEnvironmentProxy(),
       freeFloorBytes: await freeFloorOf(config),
       observer,
     })
     this.#parts.use(namespaces)
-    await this.#listen(routes, namespaces, observer)
+    const access = this.#parts.use(new ClientAccess({ config, places, clock, log }))
+    await this.#listen(routes, { namespaces, observer, access })
     await this.#listenAdmin(metrics)
     void this.#rebuildLedger(namespaces, ledger)
   }
@@ -139,26 +141,28 @@ class RunningGateway implements Gateway {
     log.event('gateway.stopped', { reason, drained: drained.every(Boolean) })
   }
 
-  async #listen(routes: RouteTable, namespaces: Namespaces, observer: Observer): Promise<void> {
+  async #listen(
+    routes: RouteTable,
+    parts: { readonly namespaces: Namespaces; readonly observer: Observer; readonly access: ClientAccess },
+  ): Promise<void> {
     const { config } = this.#options
-    const rules = new Map(config.upstreams.map((upstream) => [upstream.name, new RepositoryRules(upstream)]))
-    const allows: Parameters<typeof createRegistryApp>[0]['allows'] = (name, repository) =>
-      rules.get(name)?.allows(repository) ?? false
+    const { namespaces, observer, access } = parts
     const writer = new ReplyWriter()
-    const isTrustedProxy = trustedProxies(config.trustedProxies)
+    const isTrustedProxy = networkMatcher(config.trustedProxies)
     const onDone = observer.request.bind(observer)
     for (const listener of config.listeners) {
       const isDefault = listener.default !== undefined
+      const door = access.doorFor(listener)
       const handlers = createHandlers({
         cacheOf: (route, kind) => namespaces.cacheOf(route, kind === 'blob'),
-        catalogOf: (route) => this.#catalogOf(route, { namespaces, isDefault, allows }),
+        catalogOf: (request) => this.#catalogOf(request, { namespaces, isDefault, door }),
       })
       const open = await this.#openListener(listener, observer, (port) =>
         listenerFor(
           createRegistryApp({
             listener: { port, defaultUpstream: listener.default },
             routes,
-            allows,
+            door,
             handlers,
             writer,
             isTrustedProxy,
@@ -224,20 +228,20 @@ class RunningGateway implements Gateway {
     return { upstream: name, place: place === undefined ? name : formatPlace(place), aliases, ...routes }
   }
 
-  /** The routed upstream's repositories; at an address with a default also the others', under their prefix. */
+  /** What the client may pull of the routed upstream; at an address with a default of the others too, prefixed. */
   #catalogOf(
-    route: Route | undefined,
-    {
-      namespaces,
-      isDefault,
-      allows,
-    }: { namespaces: Namespaces; isDefault: boolean; allows: Parameters<typeof createRegistryApp>[0]['allows'] },
+    { route, mayUse }: Pick<CatalogRequest, 'route' | 'mayUse'>,
+    { namespaces, isDefault, door }: { namespaces: Namespaces; isDefault: boolean; door: Door },
   ): readonly CatalogPart[] {
     const part = (name: string, prefix: string): CatalogPart[] => {
       const store = namespaces.storeOf(name)
-      if (store === undefined) return []
+      if (store === undefined || !mayUse(name)) return []
       return [
-        { prefix, isAllowed: (repository) => allows(name, repository), list: (page) => store.listRepositories(page) },
+        {
+          prefix,
+          isAllowed: (repository) => door.allows(name, repository),
+          list: (page) => store.listRepositories(page),
+        },
       ]
     }
     if (route !== undefined && route.via !== 'default') return part(route.upstream, route.stripped ?? '')
@@ -279,6 +283,8 @@ function readTls(tls: NonNullable<ListenerConfig['tls']>): TlsOptions {
     ...read(tls.default),
     named: tls.byHost.map((certificate) => ({ ...read(certificate), hosts: certificate.hosts })),
     clientCa: tls.clientCa === undefined ? undefined : readFileSync(tls.clientCa, 'utf8'),
+    // The listener's door asks for the certificate, and tells the client what is wrong with its own.
+    admitsUncertified: true,
   }
 }
 

@@ -89,8 +89,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   keeping: [],
   routing: [],
   access: [],
-  // Overlaps are told with file and line, by the rules the table itself has.
-  config: ['routing/authority.ts', 'routing/pattern.ts'],
+  // Overlaps, and lines of an htpasswd file, are told with their place, by the rules that stand in their parts.
+  config: ['routing/authority.ts', 'routing/pattern.ts', 'access/htpasswd.ts'],
   registry: ['cache', 'http/reply.ts'],
   http: ['registry', 'routing', 'access'],
   admin: [],
@@ -168,6 +168,7 @@ const PURE = [
   'upstream/scope.ts',
   'upstream/challenge.ts',
   'access/rules.ts',
+  'access/htpasswd.ts',
 ]
 
 test('pure modules do no I/O and read no clock', () => {
@@ -207,16 +208,26 @@ const HOMES: Readonly<Record<string, { readonly in: readonly string[]; readonly 
   'prom-client': { in: ['telemetry'] },
   'lru-cache': { in: ['cache', 'upstream/token.ts'] },
   picomatch: { in: ['access', 'upstream/credentials.ts', 'keeping', 'cache'] },
+  bcryptjs: { in: ['access/bcrypt-worker.ts'] },
   'ipaddr.js': { in: ['upstream'] },
   // The folder's lock is an exclusive SQLite lock in it.
   'node:sqlite': { in: ['ledger/sqlite', 'store/fs/folder-lock.ts'] },
   'node:child_process': { in: ['upstream/helper.ts', 'cli'] },
-  'node:worker_threads': { in: ['store/fs', 'ledger/sqlite'] },
+  'node:worker_threads': { in: ['store/fs', 'ledger/sqlite', 'access'] },
   'node:http': { in: ['http'], type: ['admin'] },
   'node:https': { in: ['http'] },
   // The store; what reads configuration, secrets and certificates; the ledger's own folder; commands.
   'node:fs': {
-    in: ['store/fs', 'config', 'cli', 'ledger/sqlite', 'gateway.ts', 'namespaces.ts', 'upstream-options.ts'],
+    in: [
+      'store/fs',
+      'config',
+      'cli',
+      'ledger/sqlite',
+      'access/htpasswd-file.ts',
+      'gateway.ts',
+      'namespaces.ts',
+      'upstream-options.ts',
+    ],
   },
 }
 

@@ -20,6 +20,12 @@ export class RepositoryRules {
 
   /** Whether `repository` may be served. `org/**` covers `org` itself too. */
   allows(repository: Repository): boolean {
-    return this.#allowed(repository) && !this.#denied(repository)
+    return this.refusalOf(repository) === undefined
+  }
+
+  /** The key that refuses `repository`; undefined when it may be served. */
+  refusalOf(repository: Repository): 'allow' | 'deny' | undefined {
+    if (this.#denied(repository)) return 'deny'
+    return this.#allowed(repository) ? undefined : 'allow'
   }
 }

@@ -9,8 +9,9 @@ import { UPSTREAM_NAME } from './upstream-schema.ts'
 const RESERVED_NAMES: readonly string[] = ['v2', 'incoming', 'ledger.sqlite']
 const MAX_NAME_LENGTH = 128
 
-export function checkUpstream(declared: DeclaredUpstream): Problem[] {
-  return [...checkName(declared), ...checkCredentials(declared), ...checkPairs(declared)]
+/** `isIdentified`: no client reaches an upstream without a password or a certificate. */
+export function checkUpstream(declared: DeclaredUpstream, isIdentified: boolean): Problem[] {
+  return [...checkName(declared), ...checkCredentials(declared, isIdentified), ...checkPairs(declared)]
 }
 
 function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
@@ -46,8 +47,8 @@ function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
   return problems
 }
 
-function checkCredentials({ upstream, source }: DeclaredUpstream): Problem[] {
-  const { auth = [], network, name } = upstream
+function checkCredentials({ upstream, source }: DeclaredUpstream, isIdentified: boolean): Problem[] {
+  const { auth = [], network, name, clients } = upstream
   const problems: Problem[] = []
   const at = source.problemAt.bind(source)
   for (const [index, credential] of auth.entries()) {
@@ -62,7 +63,9 @@ function checkCredentials({ upstream, source }: DeclaredUpstream): Problem[] {
       at(['auth', index], 'is for all repositories, and so is an earlier one: give one of them repositories'),
     )
   }
-  if ((auth.length > 0 || network.cert !== undefined) && upstream.access !== 'shared') {
+  const isForSome = clients?.users !== undefined || clients?.certificates !== undefined
+  const isOpen = !isIdentified && !isForSome
+  if ((auth.length > 0 || network.cert !== undefined) && isOpen && upstream.access !== 'shared') {
     const whose = auth.length > 0 ? 'credentials' : 'a client certificate'
     const message = `${name} has ${whose} and clients need none: everything readable with them, private images too, is shared with whoever reaches this gateway. If that is meant, add the line "access: shared"`
     problems.push(at([auth.length > 0 ? 'auth' : 'network'], message))

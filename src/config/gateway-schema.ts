@@ -55,27 +55,30 @@ export function gatewaySchema(surroundings: Surroundings) {
     ),
     clients: z
       .strictObject({
-        htpasswd: leaves.file('./htpasswd').optional().meta({ description: 'File of users and bcrypt hashes.' }),
+        htpasswd: leaves.file('./htpasswd').optional().meta({
+          description: 'File of users and bcrypt hashes, as `htpasswd -B` writes it. Read again when it changes.',
+        }),
         networks: z
           .array(leaves.network('10.0.0.0/8'))
           .min(1)
           .optional()
           .meta({ description: 'Networks clients may come from.' }),
-        require: leaves
-          .choice('all', 'any')
-          .prefault('all')
-          .meta({ description: 'Whether all or any of those named must hold.' }),
+        require: leaves.choice('all', 'any').prefault('all').meta({
+          description:
+            'Whether all or any of those named must hold. On a listener with `tls.clientCa` a client certificate counts as named.',
+        }),
       })
       .optional()
       .meta({
-        description: 'Who may pull. Without it whoever reaches the listener may. Not enforced yet, so it is refused.',
+        description: 'Who may pull. Without it whoever reaches the listener may.',
       }),
     externalUrl: leaves.url('https://registry.example').optional().meta({
       description:
         'Address under which clients reach this gateway from outside: an `ns` that names it selects no upstream.',
     }),
     trustedProxies: z.array(leaves.network('10.0.0.0/8')).prefault([]).meta({
-      description: 'Networks of reverse proxies whose `X-Forwarded-*` headers are believed.',
+      description:
+        'Networks of reverse proxies whose `X-Forwarded-For` is believed: the right-most address in it that is none of them is the client.',
     }),
     log: section(
       {
@@ -123,7 +126,8 @@ function certificate(leaves: Leaves) {
     cert: leaves.file('tls.crt').meta({ description: 'Certificate with its chain (PEM file).' }),
     key: leaves.file('tls.key').meta({ description: 'Its key (PEM file).' }),
     clientCa: leaves.file('clients-ca.pem').optional().meta({
-      description: 'Authority of client certificates (PEM file); only clients with one are then served.',
+      description:
+        'Authority of client certificates (PEM file): only clients with one of its certificates are then served, unless `clients.require` is `any`.',
     }),
     hosts: z
       .array(leaves.text('registry.example', { pattern: HOST_OR_WILDCARD, what: 'host name' }))

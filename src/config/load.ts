@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join, relative, resolve } from 'node:path'
+import { checkClients, identifiesClients } from './check-clients.ts'
 import { checkOverlaps } from './check-overlaps.ts'
 import { checkSource } from './check-source.ts'
 import { checkUpstream } from './check-upstream.ts'
@@ -12,7 +13,7 @@ import { declareUpstream, type DeclaredUpstream } from './declared.ts'
 import { gatewaySchema, type GatewayFile } from './gateway-schema.ts'
 import { gatewayJsonSchema, upstreamJsonSchema } from './json-schema.ts'
 import { checkListeners, planListeners } from './listeners.ts'
-import { GATEWAY_WITHOUT_EFFECT, refuseUnenforced, UPSTREAM_WITHOUT_EFFECT, warnOfUnenforced } from './not-enforced.ts'
+import { GATEWAY_WITHOUT_EFFECT, UPSTREAM_WITHOUT_EFFECT, warnOfUnenforced } from './not-enforced.ts'
 import { sortProblems, Source, type Problem } from './source.ts'
 import { upstreamSchema } from './upstream-schema.ts'
 
@@ -64,15 +65,24 @@ class Loader {
     const file = this.#checkMain(main.source, main.folder)
     const upstreamsFolder = file.upstreams ?? this.#defaultUpstreams(main.folder)
     const { sources, declared } = this.#loadUpstreams(upstreamsFolder, main.source)
-    this.#problems.push(...checkOverlaps(declared), ...declared.flatMap(checkUpstream))
     const upstreams = declared.map(({ upstream }) => upstream)
+    const listeners = planListeners(file.listen, upstreams)
+    const isIdentified = identifiesClients(file.clients, listeners)
+    this.#problems.push(
+      ...checkOverlaps(declared),
+      ...declared.flatMap((upstream) => checkUpstream(upstream, isIdentified)),
+    )
+    const { clients, trustedProxies } = file
+    const checked = checkClients({ main: main.source, clients, listeners, trustedProxies, declared })
+    this.#problems.push(...checked.problems)
+    for (const warning of checked.warnings) this.#warnings.add(warning)
     for (const { path, message } of checkListeners(file, upstreams, [...sources.keys()])) {
       this.#problems.push(main.source.problemAt(path, message))
     }
     this.#sayWhatIsNotEnforced(main.source, declared)
     const warnings = [...this.#warnings]
     if (this.#problems.length > 0) return { config: undefined, problems: sortProblems(this.#problems), warnings }
-    const { listen, ...rest } = file
+    const { listen: _, ...rest } = file
     const data = this.#options.dataFolder === undefined ? file.data : this.#absolute(this.#options.dataFolder)
     const ledger = file.ledger ?? join(data, 'ledger.sqlite')
     const config: Config = {
@@ -81,7 +91,7 @@ class Loader {
       ledger,
       upstreamsFolder,
       upstreams,
-      listeners: planListeners(listen, upstreams),
+      listeners,
     }
     return { config, places: new Places(main.isFile ? main.source : undefined, declared), problems: [], warnings }
   }
@@ -156,9 +166,8 @@ class Loader {
     }
   }
 
-  /** What is parsed but has no effect yet: refused where somebody would rely on it for safety, said where not. */
+  /** What is parsed but has no effect yet. */
   #sayWhatIsNotEnforced(main: Source, declared: readonly DeclaredUpstream[]): void {
-    this.#problems.push(...refuseUnenforced(main))
     const warnings = [
       ...warnOfUnenforced(main, GATEWAY_WITHOUT_EFFECT),
       ...declared.flatMap(({ source }) => warnOfUnenforced(source, UPSTREAM_WITHOUT_EFFECT)),

@@ -1,10 +1,8 @@
 /**
- * Keys that are read and checked but have no effect yet. Said at every start, so that nobody relies on them; a key whose
- * silence would be a hole is refused. A test holds this list and the documentation together. It shrinks.
+ * Keys that are read and checked but have no effect yet. Said at every start, so that nobody relies on them. A test holds
+ * this list and the documentation together. It shrinks.
  */
-import { formatPlace, type KeyPath, type Problem, type Source } from './source.ts'
-
-export const REFUSED: readonly KeyPath[] = [['clients']]
+import { formatPlace, type KeyPath, type Source } from './source.ts'
 
 export const GATEWAY_WITHOUT_EFFECT: readonly KeyPath[] = [
   ['keep', 'quota'],
@@ -18,13 +16,6 @@ export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = [
   ['keep', 'idle'],
   ['keep', 'pin'],
 ]
-
-/** Refuses what would look like protection. */
-export function refuseUnenforced(main: Source): Problem[] {
-  const message =
-    'client authentication is not enforced yet in this version: remove it, and let only those reach the listener who may pull'
-  return REFUSED.filter((path) => isWritten(main.raw, path)).map((path) => main.problemAt(path, message))
-}
 
 /** A warning for each key of `paths` that the file sets. */
 export function warnOfUnenforced(source: Source, paths: readonly KeyPath[]): string[] {

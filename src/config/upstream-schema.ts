@@ -11,6 +11,7 @@ const PREFIX = new RegExp(`^${PREFIX_PART}(?:/${PREFIX_PART}){0,3}$`)
 const NS = /^(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]+(?::\d{1,5})?$/
 const REALM = /^(?:https:\/\/)?[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d{1,5})?(?:\/[^?#\s]*)?$/
 const GLOB = /^[^\s]+$/
+const USER = /^[^:\s]+$/
 const HELPER = /^[a-z0-9][a-z0-9._-]*$/i
 
 /** The schema of one upstream's file; `url` is the only key it must have. */
@@ -63,7 +64,7 @@ export function upstreamSchema(surroundings: Surroundings) {
     }),
     access: leaves.choice('shared').optional().meta({
       description:
-        'Must be `shared` where the upstream has credentials: everything they can read is then shared with every client that reaches this gateway.',
+        'Must be `shared` where the upstream has credentials and clients need none: everything they can read is then shared with every client that reaches this gateway.',
     }),
     allowPlaintextCredentials: leaves.flag().prefault(false).meta({
       description: 'Allows credentials to be sent over `http://` to a host other than this machine.',
@@ -100,6 +101,7 @@ export function upstreamSchema(surroundings: Surroundings) {
       'How hard the registry is used.',
     ),
     network: network(leaves),
+    clients: clients(leaves),
     allow: globs('acme/**').min(1).prefault(['**']).meta({
       description: 'Repositories that may be pulled; `*` stops at `/`, `**` does not.',
     }),
@@ -156,6 +158,38 @@ function credential(leaves: Leaves) {
       } else if (value.helper === undefined && !hasPair) {
         context.addIssue({ code: 'custom', message: 'needs username and password, or helper' })
       }
+    })
+}
+
+function clients(leaves: Leaves) {
+  return z
+    .strictObject({
+      users: z
+        .array(leaves.text('ci', { pattern: USER, what: 'user name' }))
+        .min(1)
+        .optional()
+        .meta({ description: 'Users of `clients.htpasswd` that may.' }),
+      certificates: z
+        .array(leaves.text('node-*.example', { pattern: GLOB, what: 'pattern' }))
+        .min(1)
+        .optional()
+        .meta({
+          description:
+            'Patterns of names (common name, DNS, URI, e-mail) in client certificates that may, beside the `users`.',
+        }),
+      networks: z
+        .array(leaves.network('10.0.0.0/8'))
+        .min(1)
+        .optional()
+        .meta({ description: 'Networks they must come from as well.' }),
+    })
+    .refine(({ users, certificates, networks }) => (users ?? certificates ?? networks) !== undefined, {
+      message: 'names nobody: write users, certificates or networks, or remove it',
+    })
+    .optional()
+    .meta({
+      description:
+        'Who of those that `clients` in entrepot.yaml lets in may pull from this upstream. Default: all of them.',
     })
 }
 

@@ -1,6 +1,7 @@
 /** One event per request: what was asked, what became of it. Nothing here is a secret: no query, no credential. */
 import type { IncomingMessage } from 'node:http'
-import { BlockList, isIP } from 'node:net'
+import { isIP } from 'node:net'
+import { plainAddress } from '../access/networks.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { RegistryPath } from '../registry/path.ts'
 import type { Via } from '../routing/route.ts'
@@ -26,6 +27,8 @@ export interface RequestDone {
   /** The client was closed because it took too little. */
   readonly slow: boolean
   readonly client: string
+  /** Who the client has proven to be: the user, or the first name of its certificate. */
+  readonly principal: string | undefined
   readonly userAgent: string | undefined
   /** Our code when the request failed, also after the headers were out. */
   readonly code: ErrorCode | 'INTERNAL' | undefined
@@ -43,23 +46,6 @@ export function loggedUserAgent(incoming: IncomingMessage): string | undefined {
 /** Whether an address is one of the proxies whose `X-Forwarded-For` counts. */
 export type IsTrustedProxy = (address: string) => boolean
 
-/** Makes the check from addresses and CIDRs; entries that are neither are skipped, the config has refused them already. */
-export function trustedProxies(networks: readonly string[]): IsTrustedProxy {
-  if (networks.length === 0) return () => false
-  const list = new BlockList()
-  for (const network of networks) {
-    const [address = '', bits] = network.split('/')
-    const family = familyOf(address)
-    if (family === undefined) continue
-    if (bits === undefined) list.addAddress(address, family)
-    else list.addSubnet(address, Number(bits), family)
-  }
-  return (address) => {
-    const family = familyOf(address)
-    return family !== undefined && list.check(address, family)
-  }
-}
-
 /**
  * The client's address: the peer's, unless it is a trusted proxy; then the right-most address of `X-Forwarded-For` that is
  * none. What stands left of that was written by the client itself.
@@ -75,14 +61,4 @@ export function clientAddress(incoming: IncomingMessage, isTrusted: IsTrustedPro
     if (!isTrusted(address)) return address
   }
   return address
-}
-
-/** An IPv4 peer of a socket that listens on IPv6 too. */
-function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address
-}
-
-function familyOf(address: string): 'ipv4' | 'ipv6' | undefined {
-  const version = isIP(address)
-  return version === 4 ? 'ipv4' : version === 6 ? 'ipv6' : undefined
 }

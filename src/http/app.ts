@@ -7,8 +7,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { TLSSocket } from 'node:tls'
 import type { HttpBindings } from '@hono/node-server'
 import { Hono, type Context } from 'hono'
+import type { Principal } from '../access/client-auth.ts'
+import type { Door } from '../access/door.ts'
 import { codeOf, GatewayError } from '../errors.ts'
-import type { Repository } from '../oci/repository.ts'
 import { errorReply } from '../registry/error-reply.ts'
 import { cacheStatus, jsonHeaders } from '../registry/headers.ts'
 import { parseRegistryPath, type RegistryPath } from '../registry/path.ts'
@@ -17,6 +18,7 @@ import { parseTarget, type RequestTarget } from '../routing/authority.ts'
 import { nsValues, route, type ListenerKey, type Route } from '../routing/route.ts'
 import type { RouteTable } from '../routing/table.ts'
 import { clientAddress, loggedUserAgent, type IsTrustedProxy, type RequestDone } from './access-log.ts'
+import { Callers } from './caller.ts'
 import type { Outcome, Reply } from './reply.ts'
 import type { ReplyWriter, WriteResult } from './writer.ts'
 
@@ -24,8 +26,8 @@ export interface RegistryAppOptions {
   /** The listener that this application serves. */
   readonly listener: ListenerKey
   readonly routes: RouteTable
-  /** Whether the rules of an upstream, or of the pattern it came from, let a repository be pulled. */
-  readonly allows: (upstream: string, repository: Repository) => boolean
+  /** Who may pull what by this listener. */
+  readonly door: Door
   readonly handlers: RegistryHandlers
   readonly writer: ReplyWriter
   readonly isTrustedProxy: IsTrustedProxy
@@ -47,6 +49,7 @@ interface RequestExchange {
   readonly gone: AbortController
   route?: Route
   path?: RegistryPath
+  principal?: Principal | undefined
   outcome?: Outcome | undefined
   status: number
   written?: WriteResult
@@ -58,20 +61,21 @@ const WELCOME = Buffer.from('Entrepot is running\n') // 20 bytes, and nothing of
 
 export function createRegistryApp(options: RegistryAppOptions): RegistryApp {
   const app: RegistryApp = new Hono()
+  const callers = new Callers(options.isTrustedProxy)
   // Our writer owns the socket; `listenerFor` knows that what comes back here is not to be sent.
   const alreadySent = new Response(null)
   app.use(observed(options))
   app.all('*', async (c) => {
     const exchange = c.get('exchange')
-    const reply = await answer(options, exchange)
-    await send(options.writer, exchange, reply)
+    const reply = await answer(options, callers, exchange)
+    await send(options, exchange, reply)
     return alreadySent
   })
   app.onError(async (error, c) => {
     const exchange = c.get('exchange')
     exchange.error = error
     if (exchange.outgoing.headersSent || exchange.gone.signal.aborted) exchange.outgoing.destroy()
-    else await send(options.writer, exchange, errorReply(error, exchange))
+    else await send(options, exchange, errorReply(error, exchange))
     return alreadySent
   })
   return app
@@ -101,8 +105,9 @@ function observed({ isTrustedProxy, onDone, newRequestId = randomRequestId }: Re
 }
 
 /** The reply to a request; rejects with what makes an error reply. */
-async function answer(options: RegistryAppOptions, exchange: RequestExchange): Promise<Reply> {
+async function answer(options: RegistryAppOptions, callers: Callers, exchange: RequestExchange): Promise<Reply> {
   const { incoming, requestId } = exchange
+  const { door } = options
   const target = targetOf(incoming)
   const { method } = incoming
   if (method !== 'GET' && method !== 'HEAD') throw new GatewayError('UNSUPPORTED', `${method}: read-only`)
@@ -120,8 +125,13 @@ async function answer(options: RegistryAppOptions, exchange: RequestExchange): P
   const path = parseRegistryPath(found.rest)
   if (path.kind === 'problem') throw new GatewayError(path.code, path.message)
   exchange.path = path
-  if (found.kind === 'route') checkRules(options, found, path)
   const { signal } = exchange.gone
+  const principal = door.asksWho ? await door.admit(callers.of(incoming), signal) : undefined
+  exchange.principal = principal
+  if (found.kind === 'route' && isForUpstream(found, path)) {
+    const { upstream: name, pattern: declared = name } = found
+    door.check(principal, { name, declared, repository: 'repository' in path ? path.repository : undefined })
+  }
   const facts = {
     method,
     requestPath: target.path,
@@ -137,7 +147,10 @@ async function answer(options: RegistryAppOptions, exchange: RequestExchange): P
   } as const
   const { handlers } = options
   if (path.kind === 'ping') return pingReply()
-  if (path.kind === 'catalog') return handlers.catalog({ ...facts, route: found.kind === 'route' ? found : undefined })
+  if (path.kind === 'catalog') {
+    const mayUse = (upstream: string): boolean => door.mayUse(principal, upstream)
+    return handlers.catalog({ ...facts, route: found.kind === 'route' ? found : undefined, mayUse })
+  }
   if (found.kind === 'unrouted') throw new GatewayError('ROUTE_UNKNOWN', 'this address has no default upstream')
   switch (path.kind) {
     case 'manifest':
@@ -151,25 +164,33 @@ async function answer(options: RegistryAppOptions, exchange: RequestExchange): P
   }
 }
 
-function checkRules({ allows }: RegistryAppOptions, { upstream, pattern }: Route, path: RegistryPath): void {
-  if (!('repository' in path) || allows(pattern ?? upstream, path.repository)) return
-  throw new GatewayError('DENIED_BY_RULE', `${upstream}/${path.repository}: not allowed by the rules of its upstream`)
+/** Whether a request asks for something of one upstream. A ping asks who one is; a catalog by default lists what is allowed. */
+function isForUpstream({ via }: Route, { kind }: RegistryPath): boolean {
+  return kind !== 'ping' && (kind !== 'catalog' || via !== 'default')
 }
 
 /** Adds what only this place knows, and hands the reply to the writer. */
-async function send(writer: ReplyWriter, exchange: RequestExchange, reply: Reply): Promise<void> {
+async function send({ writer, door }: RegistryAppOptions, exchange: RequestExchange, reply: Reply): Promise<void> {
   const headers: Record<string, string> = { ...reply.headers }
   exchange.status = reply.status
   exchange.outcome = reply.outcome
   if (reply.outcome !== undefined) headers['cache-status'] ??= cacheStatus(reply.outcome)
   if (exchange.route?.ociNamespace !== undefined) headers['oci-namespace'] = exchange.route.ociNamespace
+  if (door.asksWho) keepPrivate(headers)
   const result = await writer.write({ ...reply, headers }, exchange.incoming, exchange.outgoing)
   exchange.written = result
   if (result.error !== undefined) exchange.error = result.error
 }
 
+/** For whatever cache stands before us: the answer is this client's alone (RFC 9111 section 3.5; faults.md R12). */
+function keepPrivate(headers: Record<string, string>): void {
+  const control = headers['cache-control']
+  if (control !== 'no-store') headers['cache-control'] = control === undefined ? 'private' : `private, ${control}`
+  headers['vary'] = 'Authorization'
+}
+
 function doneOf(exchange: RequestExchange, client: string): RequestDone {
-  const { requestId, incoming, route: found, path, written, error } = exchange
+  const { requestId, incoming, route: found, path, principal, written, error } = exchange
   const isOver = written === undefined ? exchange.gone.signal.aborted : written.aborted
   return {
     requestId,
@@ -187,6 +208,7 @@ function doneOf(exchange: RequestExchange, client: string): RequestDone {
     aborted: isOver,
     slow: written?.slow ?? false,
     client,
+    principal: principal?.user ?? principal?.certificateNames[0],
     userAgent: loggedUserAgent(incoming),
     // What a client's own leaving made fail is no failure of ours.
     code: error === undefined ? undefined : (codeOf(error) ?? (isOver ? undefined : 'INTERNAL')),

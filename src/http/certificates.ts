@@ -19,6 +19,11 @@ export interface TlsOptions extends Certificate {
   readonly named?: readonly NamedCertificate[]
   /** PEM: clients must show a certificate that one of these signed. */
   readonly clientCa?: string | undefined
+  /**
+   * Lets clients without a good certificate finish the handshake, because whoever answers them asks for it and can say
+   * what is missing. Default false: the handshake fails.
+   */
+  readonly admitsUncertified?: boolean
 }
 
 interface Choice {
@@ -30,11 +35,13 @@ export class CertificateChoice {
   readonly #place: string
   #choice: Choice
   readonly #clientCa: string | undefined
+  readonly #rejectUnauthorized: boolean
 
   /** Throws CONFIG_INVALID, naming `place`, when a certificate and its key cannot be used. */
   constructor(tls: TlsOptions, place: string) {
     this.#place = place
     this.#clientCa = tls.clientCa
+    this.#rejectUnauthorized = tls.admitsUncertified !== true
     this.#choice = this.#read(tls)
   }
 
@@ -46,7 +53,7 @@ export class CertificateChoice {
       SNICallback: (name: string, done: (error: Error | null, context?: SecureContext) => void): void => {
         done(null, this.#contextFor(name))
       },
-      ...(this.#clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+      ...(this.#clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: this.#rejectUnauthorized }),
       ALPNProtocols: ['http/1.1'],
     }
   }

@@ -24,7 +24,8 @@ const NON_ANSWER = { status: 503, ociCode: 'UNAVAILABLE', retryAfter: 5 } as con
 /**
  * Why these statuses: clients go to their next host on 404; 503 with Retry-After is retried or passed over, 429 is repeated
  * at once by containerd and makes dockerd bypass us, 502 is never retried. So 429 only when the upstream said it, 502 only
- * for bytes that were wrong. A denial is 404: a 401 would start a login at the wrong place.
+ * for bytes that were wrong. A denial by the upstream is 404: a 401 would start a login at the wrong place. A denial by our
+ * own rules is 403, because clients print what a 403 says and not what a 404 does.
  */
 export const ERROR_RULES: Readonly<Record<ErrorCode, ErrorRule>> = {
   ROUTE_UNKNOWN: {
@@ -48,10 +49,26 @@ export const ERROR_RULES: Readonly<Record<ErrorCode, ErrorRule>> = {
   UNSUPPORTED: { status: 405, ociCode: 'UNSUPPORTED', sentence: 'this gateway only answers GET and HEAD' },
   BAD_REQUEST: { status: 400, ociCode: 'UNKNOWN', sentence: 'bad request', detail: true },
   DENIED_BY_RULE: {
-    status: 404,
-    ociCode: 'NAME_UNKNOWN',
+    status: 403,
+    ociCode: 'DENIED',
     proxyStatus: 'http_request_denied',
     sentence: "this gateway's rules do not allow the repository",
+    detail: true,
+  },
+  UNAUTHENTICATED: { status: 401, ociCode: 'UNAUTHORIZED', sentence: 'log in to this gateway', detail: true },
+  CLIENT_DENIED: {
+    status: 403,
+    ociCode: 'DENIED',
+    proxyStatus: 'http_request_denied',
+    sentence: 'this gateway does not serve you',
+    detail: true,
+  },
+  LOGIN_THROTTLED: {
+    status: 503,
+    ociCode: 'UNAVAILABLE',
+    proxyStatus: 'http_request_denied',
+    retryAfter: 10,
+    sentence: 'too many failed logins from your address',
   },
   MANIFEST_UNKNOWN: { status: 404, ociCode: 'MANIFEST_UNKNOWN', sentence: 'manifest unknown' },
   BLOB_UNKNOWN: { status: 404, ociCode: 'BLOB_UNKNOWN', sentence: 'blob unknown to this repository' },
@@ -150,6 +167,8 @@ const UNEXPECTED: ErrorRule = {
   proxyStatus: 'proxy_internal_error',
   sentence: 'this gateway failed',
 }
+/** A constant: made from Host it would let whoever sets that choose what a user is asked for. */
+const CHALLENGE = 'Basic realm="Entrepot"'
 const MAX_DETAIL_LENGTH = 300
 const MAX_RETRY_AFTER_SECONDS = 3600
 
@@ -178,6 +197,7 @@ export function errorReply(error: unknown, options: ErrorReplyOptions): Reply {
   const headers = jsonHeaders(body.length)
   headers['cache-control'] = 'no-store'
   if (rule.status === 405) headers['allow'] = 'GET, HEAD'
+  if (rule.status === 401) headers['www-authenticate'] = CHALLENGE
   const seconds = retryAfterSeconds(error, rule)
   if (seconds !== undefined) headers['retry-after'] = String(seconds)
   const proxy = proxyStatus(code)

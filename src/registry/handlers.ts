@@ -6,14 +6,14 @@ import { serveCatalog, type CatalogPart } from './catalog.ts'
 import { serveManifest } from './manifests.ts'
 import { serveReferrers } from './referrers.ts'
 import type { RegistryPath } from './path.ts'
-import type { RegistryHandlers } from './request.ts'
+import type { CatalogRequest, RegistryHandlers } from './request.ts'
 import { serveTags } from './tags.ts'
 
 export interface HandlersOptions {
   /** The cache behind a route. Rejects where a pattern's host has no place. */
   readonly cacheOf: (route: Route, kind: RegistryPath['kind']) => Promise<NamespaceCache>
   /** What the catalog of an address is made of; undefined: an address that names no upstream. */
-  readonly catalogOf: (route: Route | undefined) => readonly CatalogPart[]
+  readonly catalogOf: (request: Pick<CatalogRequest, 'route' | 'mayUse'>) => readonly CatalogPart[]
 }
 
 export function createHandlers({ cacheOf, catalogOf }: HandlersOptions): RegistryHandlers {
@@ -22,6 +22,6 @@ export function createHandlers({ cacheOf, catalogOf }: HandlersOptions): Registr
     blob: async (request) => serveBlob(await cacheOf(request.route, request.path.kind), request),
     tags: async (request) => serveTags(await cacheOf(request.route, request.path.kind), request),
     referrers: async (request) => serveReferrers(await cacheOf(request.route, request.path.kind), request),
-    catalog: (request) => serveCatalog(catalogOf(request.route), request),
+    catalog: (request) => serveCatalog(catalogOf(request), request),
   }
 }

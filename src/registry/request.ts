@@ -32,6 +32,8 @@ export interface RegistryRequest<K extends RegistryPath['kind']> extends Request
 export interface CatalogRequest extends RequestFacts {
   /** Undefined at an address that names no upstream and has no default: all of them, prefixed. */
   readonly route: Route | undefined
+  /** Whether the client may use an upstream, by its name in the configuration. */
+  readonly mayUse: (upstream: string) => boolean
 }
 
 /** Each rejects with a `GatewayError`, which becomes the error reply. On HEAD the body of a reply is not sent. */

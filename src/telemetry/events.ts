@@ -42,6 +42,7 @@ export const EVENTS = {
       isAborted: 'boolean?',
       isSlow: 'boolean?',
       client: 'string',
+      principal: 'text?',
       userAgent: 'text?',
     },
   },
@@ -84,6 +85,10 @@ export const EVENTS = {
     level: 'info',
     fields: { upstream: 'string', repositories: 'number', manifests: 'number', tags: 'number', unreadable: 'number' },
   },
+
+  // who may
+  'clients.reloaded': { level: 'info', fields: { users: 'number' } },
+  'clients.reload_failed': { level: 'error', fields: { reason: 'text' } },
 
   // the process
   'gateway.started': { level: 'info', fields: { version: 'string', listeners: 'text', upstreams: 'number' } },

@@ -4,7 +4,7 @@
  */
 import { GatewayError } from '../errors.ts'
 import type { Repository } from '../oci/repository.ts'
-import { BoundedMap } from './bounded-map.ts'
+import { BoundedMap } from '../async/bounded-map.ts'
 import { parseChallenges, type Challenge } from './challenge.ts'
 import { SourceFailed, type Credential, type CredentialBook } from './credentials.ts'
 import type { Endpoint } from './endpoints.ts'

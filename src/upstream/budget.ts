@@ -1,6 +1,6 @@
 /** Pulls left at a registry that counts them (Docker Hub counts manifest GETs, not HEADs). */
 import type { Clock } from '../async/clock.ts'
-import { BoundedMap } from './bounded-map.ts'
+import { BoundedMap } from '../async/bounded-map.ts'
 import type { ReplyHeaders } from './transport.ts'
 
 export interface RateBudget {

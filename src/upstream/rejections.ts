@@ -1,6 +1,6 @@
 /** Which credentials were refused lately: they are tried again seldom, and said to be broken once. */
 import type { Clock } from '../async/clock.ts'
-import { BoundedMap } from './bounded-map.ts'
+import { BoundedMap } from '../async/bounded-map.ts'
 import type { Credential } from './credentials.ts'
 
 export interface RejectionsOptions {

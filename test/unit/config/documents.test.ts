@@ -19,12 +19,13 @@ for (const page of ['README.md', 'docs/configuration.md']) {
     const examples = examplesOf(page)
     it('are found', () => assert.ok(examples.length >= 2))
     for (const [index, { file, text }] of examples.entries()) {
-      it(`${index + 1}: ${file} is a configuration without problems, its certificates and secrets given`, () => {
+      it(`${index + 1}: ${file} is a configuration without problems, the files it names given`, () => {
         const hub = { 'upstreams.d/docker.io.yaml': 'url: https://registry-1.docker.io' }
         using folder = new TestConfiguration({
           ...hub,
+          'entrepot.yaml': 'clients: { htpasswd: given }',
           [file]: text.replaceAll(/(?<![\w.])(\.|\/etc|\/run)\/[\w./-]+/g, 'given'),
-          given: 'x',
+          given: `ci:$2y$04$${'x'.repeat(53)}`,
           'upstreams.d/given': 'x',
         })
         const { problems } = folder.load({ env: ANYTHING })

@@ -12,6 +12,8 @@ interface Case {
 
 const AUTH = 'auth: { username: bob, password: x }'
 const GHCR = 'url: https://ghcr.io'
+// `secret`, at the least cost.
+const HTPASSWD = 'ci:$2y$04$WWo0ZFUkoLTVc8/wdkrF7.zP9Td/1lNu6WhMlK6HpYlzNc8dZGyxC\n'
 
 const CASES: readonly Case[] = [
   {
@@ -141,9 +143,43 @@ const CASES: readonly Case[] = [
     problems: [/:4:9 auth\.username: a user name and password must not stand on the pattern \*\.pkg\.dev/],
   },
   {
-    what: 'client authentication, which would not be enforced',
+    what: 'clients that must show nothing',
+    gateway: 'clients: { require: any }',
+    problems: [/:1:1 clients: names nothing that clients must show: write htpasswd or networks, or remove it/],
+  },
+  {
+    what: 'an htpasswd file with lines that cannot be used, without repeating a hash',
+    gateway: 'clients: { htpasswd: upstreams.d/ht }',
+    upstreams: { 'a.yaml': GHCR, ht: 'bob:$apr1$canary\n\nnocolon\n' },
+    problems: [
+      /:1:12 clients\.htpasswd: line 1 of that file: user bob: the hash is not of bcrypt .*`htpasswd -B FILE USER`$/,
+      /clients\.htpasswd: line 3 of that file: is no line of the form user:hash/,
+    ],
+  },
+  {
+    what: 'users and certificates of an upstream that nothing at the gateway tells apart',
+    upstreams: { 'a.yaml': `${GHCR}\nclients: { users: [ci], certificates: ['*.example'] }` },
+    problems: [
+      /:2:12 clients\.users: names users, and entrepot\.yaml has no clients\.htpasswd/,
+      /:2:25 clients\.certificates: names certificates, and no listener has tls\.clientCa/,
+    ],
+  },
+  {
+    what: 'clients of an upstream that name nobody',
+    upstreams: { 'a.yaml': `${GHCR}\nclients: {}` },
+    problems: [/:2:1 clients: names nobody: write users, certificates or networks/],
+  },
+  {
+    what: 'credentials behind a network alone, which tells nobody apart',
     gateway: 'clients: { networks: [10.0.0.0/8] }',
-    problems: [/:1:1 clients: client authentication is not enforced yet/],
+    upstreams: { 'a.yaml': `${GHCR}\n${AUTH}` },
+    problems: [/:2:1 auth: a has credentials and clients need none/],
+  },
+  {
+    what: 'credentials behind passwords that a network makes needless',
+    gateway: 'clients: { htpasswd: upstreams.d/ht, networks: [10.0.0.0/8], require: any }',
+    upstreams: { 'a.yaml': `${GHCR}\n${AUTH}`, ht: HTPASSWD },
+    problems: [/:2:1 auth: a has credentials and clients need none/],
   },
   {
     what: 'an admin listener for everybody without a token',
@@ -272,6 +308,23 @@ describe('a configuration is accepted with', () => {
   for (const [what, text] of accepted) {
     it(what, () => assert.equal(accept({ 'upstreams.d/a.yaml': text }).upstreams.length, 1))
   }
+
+  it('credentials without access: shared where every client shows who it is', () => {
+    const gateways = ['clients: { htpasswd: ht, networks: [10.0.0.0/8] }', 'clients: { htpasswd: ht, require: any }']
+    for (const gateway of gateways) {
+      const files = { 'entrepot.yaml': gateway, ht: HTPASSWD, 'upstreams.d/a.yaml': `${GHCR}\n${AUTH}` }
+      assert.equal(accept(files).upstreams[0]?.access, undefined)
+    }
+  })
+
+  it('credentials without access: shared in an upstream that is for some users', () => {
+    const config = accept({
+      'entrepot.yaml': 'clients: { htpasswd: ht, networks: [10.0.0.0/8], require: any }',
+      ht: HTPASSWD,
+      'upstreams.d/a.yaml': `${GHCR}\n${AUTH}\nclients: { users: [ci] }`,
+    })
+    assert.deepEqual(config.upstreams[0]?.clients, { users: ['ci'] })
+  })
 
   it('a pattern beside a name and a wider pattern that cover it', () => {
     const config = accept({

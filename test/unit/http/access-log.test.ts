@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { createServer, get, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
-import { clientAddress, trustedProxies } from '../../../src/http/access-log.ts'
+import { networkMatcher } from '../../../src/access/networks.ts'
+import { clientAddress } from '../../../src/http/access-log.ts'
 
 async function incomingWith(forwarded: string | undefined): Promise<IncomingMessage> {
   const seen = Promise.withResolvers<IncomingMessage>()
@@ -39,6 +40,6 @@ test('X-Forwarded-For counts only behind trusted proxies, and only to the right 
     ['2001:db8::1', ['127.0.0.1', 'fd00::/8'], '2001:db8::1'],
   ]
   for (const [forwarded, networks, expected] of rows) {
-    assert.equal(clientAddress(await incomingWith(forwarded), trustedProxies(networks)), expected, String(forwarded))
+    assert.equal(clientAddress(await incomingWith(forwarded), networkMatcher(networks)), expected, String(forwarded))
   }
 })

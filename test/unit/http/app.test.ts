@@ -3,6 +3,7 @@ import { request, type IncomingHttpHeaders } from 'node:http'
 import { connect } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Door } from '../../../src/access/door.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import { createRegistryApp, type RegistryAppOptions } from '../../../src/http/app.ts'
 import type { RequestDone } from '../../../src/http/access-log.ts'
@@ -19,7 +20,12 @@ const table = RouteTable.from([
   { upstream: '*.pkg.dev', place: 'c:1:1' },
 ])
 
-type Seen = RegistryRequest<'manifest' | 'blob' | 'tags' | 'referrers'> | CatalogRequest
+type Seen =
+  | RegistryRequest<'manifest'>
+  | RegistryRequest<'blob'>
+  | RegistryRequest<'tags'>
+  | RegistryRequest<'referrers'>
+  | CatalogRequest
 
 interface Gateway {
   readonly port: number
@@ -48,7 +54,7 @@ async function start(t: TestContext, { reply, ...options }: GatewayOptions = {})
   const app = createRegistryApp({
     listener: { port: 1, defaultUpstream: 'docker.io' },
     routes: table,
-    allows: () => true,
+    door: doorWith({}),
     handlers,
     writer: new ReplyWriter(),
     isTrustedProxy: () => false,
@@ -58,6 +64,17 @@ async function start(t: TestContext, { reply, ...options }: GatewayOptions = {})
   const listener = await Listener.open({ host: '127.0.0.1', port: 0, place: 'listen', serve: listenerFor(app) })
   t.after(() => listener.close())
   return { port: listener.port, seen, done }
+}
+
+/** A door that lets everybody in, with the rules of docker.io. */
+function doorWith(rules: { deny?: string[] }): Door {
+  return new Door({
+    upstreams: new Map([
+      ['docker.io', { ...rules, file: 'upstreams.d/docker.io.yaml' }],
+      ['ghcr.io', { file: 'upstreams.d/ghcr.io.yaml' }],
+      ['*.pkg.dev', { file: 'upstreams.d/pkg.dev.yaml' }],
+    ]),
+  })
 }
 
 function text(body: string, more: Partial<Reply> = {}): Reply {
@@ -140,7 +157,7 @@ test('the catalog of an address without upstream is asked without a route', asyn
 })
 
 test('what is wrong is refused with its code, as JSON, before any handler', async (t) => {
-  const { port, seen } = await start(t, { allows: (_upstream, repository) => repository !== 'secret/x' })
+  const { port, seen } = await start(t, { door: doorWith({ deny: ['secret/x'] }) })
   const rows: readonly (readonly [string, number, string])[] = [
     ['/v2/a/manifests/1?ns=unknown.example', 404, 'NAME_UNKNOWN'],
     ['/v2/docker.io/a/manifests/1?ns=ghcr.io', 400, 'NAME_INVALID'],
@@ -153,7 +170,7 @@ test('what is wrong is refused with its code, as JSON, before any handler', asyn
     ['/v2/a/manifests/sha256:totallywrong', 400, 'DIGEST_INVALID'],
     ['/v2/a/blobs/sha256:totallywrong', 400, 'DIGEST_INVALID'],
     ['/v2/a/nothing/1', 404, 'NAME_UNKNOWN'],
-    ['/v2/secret/x/manifests/1', 404, 'NAME_UNKNOWN'],
+    ['/v2/secret/x/manifests/1', 403, 'DENIED'],
     ['/nothing', 404, 'NAME_UNKNOWN'],
     ['/v2/../', 400, 'NAME_INVALID'],
   ]
@@ -262,6 +279,7 @@ test('every request ends in one event that says what became of it', async (t) =>
     aborted: false,
     slow: false,
     client: '127.0.0.1',
+    principal: undefined,
     code: undefined,
     error: undefined,
   })
