@@ -6,7 +6,8 @@
  *     origin.json                                              ours: which registry these bytes are of
  *     pins.json                                                ours: images that are never evicted
  *     incoming/<algo>-<hex>                                    ours: a body on its way in
- *     incoming/<algo>-<hex>.map                                ours: which of its bytes are there
+ *     incoming/<algo>-<hex>.map                                ours: which of its bytes are there, synced
+ *     incoming/<algo>-<hex>.note                               ours: and which are written, until the machine restarts
  *     incoming/<anything>.tmp                                  ours: a small file before its rename
  *     quarantine/<algo>-<hex>                                  ours: bytes that are not what their name said
  *     docker/registry/v2/
@@ -33,6 +34,8 @@ export const BLOBS = 'docker/registry/v2/blobs'
 export const REPOSITORIES = 'docker/registry/v2/repositories'
 /** Ends the name of an interval map beside its incoming file. */
 export const MAP_SUFFIX = '.map'
+/** Ends the name of what is known of bytes that are not synced. */
+export const NOTE_SUFFIX = '.note'
 export const TEMPORARY_SUFFIX = '.tmp'
 
 export function blobPath(digest: Digest): string {
@@ -51,6 +54,10 @@ export function incomingPath(digest: Digest): string {
 
 export function mapPath(digest: Digest): string {
   return `${incomingPath(digest)}${MAP_SUFFIX}`
+}
+
+export function notePath(digest: Digest): string {
+  return `${incomingPath(digest)}${NOTE_SUFFIX}`
 }
 
 export function quarantinePath(digest: Digest): string {

@@ -10,7 +10,7 @@ import { algorithmOf, digestOf, type Digest } from '../../oci/digest.ts'
 import { MAX_MANIFEST_BYTES, deriveMediaType, type Manifest } from '../../oci/manifest.ts'
 import type { Tag } from '../../oci/reference.ts'
 import type { Repository } from '../../oci/repository.ts'
-import { INCOMING, PINS, blobPath, incomingPath, mapPath, quarantinePath } from '../layout.ts'
+import { INCOMING, PINS, blobPath, incomingPath, mapPath, notePath, quarantinePath } from '../layout.ts'
 import type {
   BlobEntry,
   Committed,
@@ -23,6 +23,7 @@ import type {
   Store,
   StoredBlob,
 } from '../store.ts'
+import { loadBootId } from './boot-id.ts'
 import { SystemDisk, type Disk } from './disk.ts'
 import { isAbsence, orAbsent, storeError } from './fs-error.ts'
 import { GroupCommit } from './group-commit.ts'
@@ -68,6 +69,7 @@ export class FsStore implements Store {
   readonly #root: string
   readonly #options: FsStoreOptions
   readonly #bounds: LeftoverBounds
+  readonly #bootId: string | undefined
   readonly #clock: Clock
   readonly #disk: Disk
   readonly #group: GroupCommit
@@ -77,8 +79,9 @@ export class FsStore implements Store {
   readonly #open = new Map<Digest, OpenBody>()
   #firstWrite: Promise<void> | undefined
 
-  private constructor(options: FsStoreOptions) {
+  private constructor(options: FsStoreOptions, bootId: string | undefined) {
     this.#options = options
+    this.#bootId = bootId
     this.#root = options.root
     this.#bounds = options.leftovers ?? DEFAULT_LEFTOVERS
     this.#clock = options.clock ?? systemClock
@@ -94,8 +97,9 @@ export class FsStore implements Store {
 
   /** Opens the namespace in `root`, after removing what an earlier run left and cannot be used. Creates nothing. */
   static async open(options: FsStoreOptions): Promise<FsStore> {
-    const store = new FsStore(options)
-    await sweepLeftovers(store.#root, store.#bounds, store.#clock.now())
+    const bootId = await loadBootId()
+    const store = new FsStore(options, bootId)
+    await sweepLeftovers(store.#root, { bounds: store.#bounds, now: store.#clock.now(), bootId })
     return store
   }
 
@@ -290,6 +294,8 @@ export class FsStore implements Store {
       digest,
       path: this.#path(incomingPath(digest)),
       mapPath: this.#path(mapPath(digest)),
+      notePath: this.#path(notePath(digest)),
+      bootId: this.#bootId,
       finalPath: this.#path(blobPath(digest)),
       writer: this.#writer,
       group: this.#group,

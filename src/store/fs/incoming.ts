@@ -9,8 +9,7 @@ import type { Committed, Incoming } from '../store.ts'
 import { isAbsence, storeError } from './fs-error.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { HashJob, Hasher } from './hasher.ts'
-import { loadIntervalMap } from './interval-map.ts'
-import { MapSaver } from './map-saver.ts'
+import { loadHeld, MapSaver } from './map-saver.ts'
 import { removeFile, renameInto, type SmallFileWriter } from './small-file.ts'
 import { readAt, stampOf } from './stored-blob.ts'
 
@@ -18,6 +17,9 @@ export interface FsIncomingOptions {
   readonly digest: Digest
   readonly path: string
   readonly mapPath: string
+  readonly notePath: string
+  /** Of this start of the machine, where it tells. */
+  readonly bootId: string | undefined
   /** Where the bytes go once they are verified. */
   readonly finalPath: string
   readonly writer: SmallFileWriter
@@ -39,32 +41,32 @@ export class FsIncoming implements Incoming {
   #state: 'open' | 'committing' | 'committed' | 'ended' = 'open'
   #synced: Promise<unknown> = Promise.resolve()
 
-  private constructor(options: FsIncomingOptions, file: FileHandle | undefined, held: Intervals) {
+  private constructor(options: FsIncomingOptions, file: FileHandle | undefined, held: Intervals, syncedBytes: number) {
     this.#options = options
     this.digest = options.digest
     this.held = held
     this.#file = file && Promise.resolve(file)
-    const { writer, mapPath: path, digest } = options
-    this.#map = new MapSaver({ writer, path, digest, held }, held.bytes > 0)
+    this.#map = new MapSaver({ ...options, held, syncedBytes })
   }
 
   /** Opens what an earlier run left, if its map is whole; else starts empty, and without a file before the first byte. */
   static async open(options: FsIncomingOptions): Promise<FsIncoming> {
-    const { path, mapPath, digest } = options
+    const { path } = options
     let file: FileHandle | undefined
     try {
       file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW)
       const stat = await file.stat()
-      const held = stat.isFile() ? await loadIntervalMap(mapPath, digest, stat.size) : undefined
-      if (held !== undefined && held.bytes > 0) return new FsIncoming(options, file, held)
+      const earlier = stat.isFile() ? await loadHeld(options, stat.size) : undefined
+      if (earlier !== undefined && earlier.held.bytes > 0)
+        return new FsIncoming(options, file, earlier.held, earlier.syncedBytes)
     } catch (error) {
       await file?.close()
       if (!isAbsence(error)) throw storeError('open', path, error)
       file = undefined
     }
     await file?.close()
-    await removeBody(path, mapPath)
-    return new FsIncoming(options, undefined, new Intervals())
+    await removeBody(options)
+    return new FsIncoming(options, undefined, new Intervals(), 0)
   }
 
   /** Whether it is committed, kept, dropped, or just about to be. */
@@ -184,7 +186,7 @@ export class FsIncoming implements Incoming {
   }
 
   async #publish(size: number): Promise<Committed> {
-    const { path, mapPath, finalPath, writer, group } = this.#options
+    const { path, finalPath, writer, group } = this.#options
     await this.#map.stop()
     const file = await this.#openFile()
     // A transfer that was cut may have left bytes behind the end that nobody counts as held.
@@ -195,7 +197,7 @@ export class FsIncoming implements Incoming {
     const stamp = stampOf(await file.stat())
     const durable = group.add(finalPath, 'bytes', file)
     this.#synced = durable
-    if (this.#map.isSaved) await removeFile(mapPath).catch(() => undefined) // without its file a map means nothing
+    await this.#map.remove().catch(() => undefined) // without its file a map means nothing
     this.#options.onFree()
     return { stamp, durable }
   }
@@ -235,7 +237,7 @@ export class FsIncoming implements Incoming {
 
   async #discard(file: FileHandle | undefined): Promise<void> {
     await file?.close().catch(() => undefined)
-    await removeBody(this.#options.path, this.#options.mapPath)
+    await removeBody(this.#options)
   }
 
   #requireOpen(verb: string): void {
@@ -247,9 +249,10 @@ export class FsIncoming implements Incoming {
   }
 }
 
-/** Removes body and map, the map first: without it the body means nothing. */
-async function removeBody(path: string, mapPath: string): Promise<void> {
+/** Removes body, map and note, the body last: without them it means nothing. */
+async function removeBody({ path, mapPath, notePath }: FsIncomingOptions): Promise<void> {
   await removeFile(mapPath)
+  await removeFile(notePath)
   await removeFile(path)
 }
 

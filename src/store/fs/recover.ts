@@ -2,10 +2,10 @@
 import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
-import { INCOMING, MAP_SUFFIX, QUARANTINE } from '../layout.ts'
+import { INCOMING, MAP_SUFFIX, NOTE_SUFFIX, QUARANTINE } from '../layout.ts'
 import type { LeftoverBounds } from '../store.ts'
 import { isAbsence, storeError } from './fs-error.ts'
-import { loadIntervalMap } from './interval-map.ts'
+import { loadHeld } from './map-saver.ts'
 import { diskBytesOf } from './stored-blob.ts'
 
 interface Leftover {
@@ -15,13 +15,21 @@ interface Leftover {
   readonly mtimeMs: number
 }
 
+export interface SweepOptions {
+  readonly bounds: LeftoverBounds
+  /** Epoch ms. */
+  readonly now: number
+  /** Of this start of the machine, where it tells. */
+  readonly bootId: string | undefined
+}
+
 /**
- * Deletes from `incoming` all but bodies with a valid map, and of those and of the quarantine what is too old or too
- * much. Runs before the namespace takes its first body. `now` is epoch ms.
+ * Deletes from `incoming` all but bodies with a valid map or note, and of those and of the quarantine what is too old or too
+ * much. Runs before the namespace takes its first body.
  */
-export async function sweepLeftovers(root: string, bounds: LeftoverBounds, now: number): Promise<void> {
-  await sweepIncoming(join(root, INCOMING), bounds, now)
-  await sweepQuarantine(root, bounds, now)
+export async function sweepLeftovers(root: string, options: SweepOptions): Promise<void> {
+  await sweepIncoming(join(root, INCOMING), options)
+  await sweepQuarantine(root, options.bounds, options.now)
 }
 
 /** Resolves to what the rest takes of the disk. */
@@ -57,27 +65,31 @@ export async function trimBodies({ root, bounds, now, isOpen, drop }: TrimBodies
   return trim(leftovers, bounds, now, ({ digest }) => drop(digest).catch(() => undefined))
 }
 
-async function sweepIncoming(folder: string, bounds: LeftoverBounds, now: number): Promise<void> {
+async function sweepIncoming(folder: string, { bounds, now, bootId }: SweepOptions): Promise<void> {
   const names = await readNames(folder)
   const resumable: Leftover[] = []
   const kept = new Set<string>()
   for (const name of names) {
-    const leftover = await readResumable(folder, name)
+    const leftover = await readResumable(folder, name, bootId)
     if (leftover === undefined) continue
     resumable.push(leftover)
-    kept.add(name).add(name + MAP_SUFFIX)
+    kept
+      .add(name)
+      .add(name + MAP_SUFFIX)
+      .add(name + NOTE_SUFFIX)
   }
   for (const name of names) if (!kept.has(name)) await remove(join(folder, name))
   await trim(resumable, bounds, now, removeLeftover)
 }
 
-async function readResumable(folder: string, name: string): Promise<Leftover | undefined> {
+async function readResumable(folder: string, name: string, bootId: string | undefined): Promise<Leftover | undefined> {
   const digest = parseFlatName(name)
   const path = join(folder, name)
   const leftover = digest && (await stat(path))
   if (digest === undefined || leftover === undefined) return undefined
-  const held = await loadIntervalMap(path + MAP_SUFFIX, digest, leftover.bytes)
-  return held !== undefined && held.bytes > 0 ? leftover : undefined
+  const place = { digest, mapPath: path + MAP_SUFFIX, notePath: path + NOTE_SUFFIX, bootId }
+  const { held } = await loadHeld(place, leftover.bytes)
+  return held.bytes > 0 ? leftover : undefined
 }
 
 /** Removes what is too old or too much, and resolves to what the rest takes of the disk. */
@@ -98,9 +110,10 @@ async function trim<L extends Leftover>(
   return diskBytes
 }
 
-/** The map first: without it the body means nothing. */
+/** Map and note first: without them the body means nothing. */
 async function removeLeftover({ path }: Leftover): Promise<void> {
   await remove(path + MAP_SUFFIX)
+  await remove(path + NOTE_SUFFIX)
   await remove(path)
 }
 

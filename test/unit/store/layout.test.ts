@@ -46,6 +46,7 @@ describe('layout', () => {
     ],
     ['an incoming body', layout.incomingPath(sha256), `incoming/sha256-${hex}`],
     ['its map', layout.mapPath(sha512), `incoming/sha512-${hexOf(sha512)}.map`],
+    ['its note', layout.notePath(sha512), `incoming/sha512-${hexOf(sha512)}.note`],
     ['quarantined bytes', layout.quarantinePath(sha256), `quarantine/sha256-${hex}`],
   ]
   for (const [what, actual, expected] of cases) {
