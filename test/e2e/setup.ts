@@ -17,6 +17,7 @@ const DEBIAN_PACKAGES = [
   'containerd',
   'runc',
   'docker.io',
+  'docker-compose',
   'skopeo',
   'podman',
   'buildah',
