@@ -1,5 +1,7 @@
 /** A fill belongs to the cache: a client that leaves ends its own wait and nothing else. */
 import assert from 'node:assert/strict'
+import { readdir, readlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { ask, askDigest, type Answer } from '../support/client.ts'
 import { fault } from '../support/fault-script.ts'
@@ -115,3 +117,29 @@ test('requests under way end well when the gateway stops', async () => {
   assert.ok(answer.isComplete && answer.body.equals(bytesOf(pair.blob.content)))
   assert.equal(pair.logged('gateway.stopped', { drained: true }), 1)
 })
+
+test(
+  'after aborts, failures, ranges and hits no file of a blob stays open',
+  { skip: process.platform !== 'linux' },
+  async () => {
+    await using pair = await offer(600 * KiB)
+    const { registry, gateway, blob } = pair
+    const openFiles = async (): Promise<number> => {
+      const links = (await readdir('/proc/self/fd')).map((name) => readlink(`/proc/self/fd/${name}`).catch(() => ''))
+      return (await Promise.all(links)).filter((target) => target.startsWith(join(gateway.data, 'origin'))).length
+    }
+    registry.script({ kind: 'blob', method: 'GET' }, fault.corrupt(5), fault.status(500), fault.reset(300 * KiB))
+    for (let round = 0; round < 6; round++) {
+      await pair.get(pair.path).catch(() => undefined)
+      await pair.get(pair.path, { leaveAfter: 100 * KiB }).catch(() => undefined)
+      await pair.get(pair.path, { headers: { range: 'bytes=500000-' } }).catch(() => undefined)
+      await pair.get(pair.path, { method: 'HEAD' })
+      const lone = seededBlob(`lone ${round}`, 300 * KiB)
+      registry.repository('acme/app').add(lone)
+      await pair.get(`acme/app/blobs/${lone.digest}`, { headers: { range: 'bytes=0-9' } })
+    }
+    assert.ok((await pair.get(pair.path)).body.equals(bytesOf(blob.content)))
+    // Lone ranges keep theirs for the seconds in which their client may come back.
+    await until('every file is closed', async () => (await openFiles()) === 0, 8_000)
+  },
+)
