@@ -16,6 +16,7 @@ import { createRegistryApp } from './http/app.ts'
 import type { TlsOptions } from './http/certificates.ts'
 import { listenerFor, Listener } from './http/server.ts'
 import { ReplyWriter } from './http/writer.ts'
+import { Keeper } from './keeping/keeper.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { rebuildNamespace } from './ledger/rebuild.ts'
 import { openSqliteLedger } from './ledger/sqlite/sqlite-ledger.ts'
@@ -99,6 +100,17 @@ class RunningGateway implements Gateway {
     metrics.watch('entrepot_log_lines_dropped', 'Log lines that nobody read fast enough', () => log.dropped)
     metrics.watch('entrepot_ledger_rows_dropped', 'Facts the ledger could not take', () => ledger.droppedRows)
     const observer = new Observer({ log, metrics })
+    const keeper = new Keeper({
+      ledger,
+      clock,
+      random: Math.random,
+      quotaBytes: config.keep.quota,
+      freeFloorBytes: await freeFloorOf(config),
+      observe: observer.keeping.bind(observer),
+    })
+    metrics.watchUpstreams('entrepot_store_bytes', 'Bytes held on the disk', () =>
+      keeper.namespaces.map(({ label, usage }) => [label, usage.bytes]),
+    )
     const namespaces = await Namespaces.open({
       upstreams: config.upstreams,
       folder,
@@ -106,14 +118,18 @@ class RunningGateway implements Gateway {
       clock,
       version,
       proxy: readEnvironmentProxy(),
-      freeFloorBytes: await freeFloorOf(config),
+      keeper,
+      idleMs: config.keep.idle,
       observer,
     })
     this.#parts.use(namespaces)
+    // Ends before the stores it works on.
+    this.#parts.use(keeper)
     const access = this.#parts.use(new ClientAccess({ config, places, clock, log }))
     await this.#listen(routes, { namespaces, observer, access })
     await this.#listenAdmin(metrics)
     void this.#rebuildLedger(namespaces, ledger)
+    keeper.start()
   }
 
   close(reason: string): Promise<void> {

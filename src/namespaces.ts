@@ -11,6 +11,10 @@ import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { NamespaceCache } from './cache/namespace-cache.ts'
 import type { UpstreamConfig } from './config/config.ts'
 import { GatewayError } from './errors.ts'
+import { globMatcher } from './access/globs.ts'
+import type { Keeper } from './keeping/keeper.ts'
+import { Pins } from './keeping/pins.ts'
+import { expectedDiskBytes, UsageCount } from './keeping/usage.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Digest } from './oci/digest.ts'
 import type { Repository } from './oci/repository.ts'
@@ -30,7 +34,9 @@ export interface NamespacesOptions {
   readonly clock: Clock
   readonly version: string
   readonly proxy: ProxyOptions
-  readonly freeFloorBytes: number
+  readonly keeper: Keeper
+  /** `keep.idle` of all upstreams together: the shorter of it and an upstream's own counts. Infinity: never. */
+  readonly idleMs: number
   readonly observer: NamespaceObserver
 }
 
@@ -114,7 +120,7 @@ export class Namespaces implements AsyncDisposable {
       ...this.#declared.values(),
       ...hosts.flatMap((host) => (host.status === 'fulfilled' ? [host.value] : [])),
     ]
-    await Promise.allSettled(open.map((namespace) => closeNamespace(namespace)))
+    await Promise.allSettled(open.map((namespace) => this.#close(namespace)))
   }
 
   #openHost(config: UpstreamConfig, host: string): Promise<Namespace> {
@@ -144,16 +150,17 @@ export class Namespaces implements AsyncDisposable {
     this.#provisional.delete(oldest)
     const opening = this.#hosts.get(oldest)
     this.#hosts.delete(oldest)
-    void opening?.then(closeNamespace).catch(() => undefined)
+    void opening?.then((namespace) => this.#close(namespace)).catch(() => undefined)
   }
 
   async #open(config: UpstreamConfig, name: string): Promise<Namespace> {
-    const { folder, ledger, clock, version, proxy, freeFloorBytes, observer } = this.#options
+    const { folder, ledger, clock, version, proxy, keeper, idleMs, observer } = this.#options
     const label = config.name
     const host = config.isPattern ? name : undefined
     const onEvent = (event: UpstreamEvent): void => observer.upstream(name, label, event)
     const upstream = openUpstream(upstreamOptionsOf(config, { version, proxy, onEvent }, host))
     const store = await folder.openNamespace({ name: folderOf(name), origin: originOf(config, host) })
+    const usage = new UsageCount()
     const cache = new NamespaceCache({
       namespace: name,
       store,
@@ -169,28 +176,46 @@ export class Namespaces implements AsyncDisposable {
       maxFills: MAX_FILLS,
       maxQueuedFills: MAX_QUEUED_FILLS,
       graceMs: GRACE_MS,
-      freeFloorBytes,
+      reserveRoom: (bytes, options) => keeper.reserve(name, bytes, options),
+      onHeld: (digest, size) => usage.add(digest, expectedDiskBytes(size)),
       manifestMemoryBytes: MANIFEST_MEMORY_BYTES,
       complete: config.fill.complete,
       completeMaxBytes: config.fill.completeMax,
-      onFill: (digest, event) => observer.fill(name, label, digest, event),
+      onFill: (digest, event) => {
+        if (event.kind === 'stopped') void keeper.measureLeftovers(name)
+        observer.fill(name, label, digest, event)
+      },
       onManifest: (event) => {
-        if (event.kind === 'stored') this.#provisional.delete(name)
+        if (event.kind === 'stored') {
+          this.#provisional.delete(name)
+          usage.add(event.digest, expectedDiskBytes(1))
+        }
         observer.manifest(name, label, event)
       },
       onCompleteFailed: (repository, digest, error) => observer.completeFailed(name, label, repository, digest, error),
     })
+    keeper.add({
+      name,
+      label,
+      store,
+      caches: cache,
+      pins: new Pins(store, config.keep.pin, globMatcher),
+      usage,
+      quotaBytes: config.keep.quota,
+      idleMs: Math.min(config.keep.idle, idleMs),
+    })
     return { name, config, upstream, store, cache }
+  }
+
+  async #close({ name, cache, store, upstream }: Namespace): Promise<void> {
+    this.#options.keeper.remove(name)
+    await cache.close()
+    await upstream.close()
+    await store.close()
   }
 }
 
 /** The folder of a namespace: a port's colon is no character for one. */
 function folderOf(name: string): string {
   return name.replace(':', '_')
-}
-
-async function closeNamespace({ cache, store, upstream }: Namespace): Promise<void> {
-  await cache.close()
-  await upstream.close()
-  await store.close()
 }

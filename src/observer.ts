@@ -2,6 +2,7 @@
 import type { BlobEvent } from './cache/blob-cache.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { codeOf, type ErrorCode } from './errors.ts'
+import type { KeepingEvent } from './keeping/namespace.ts'
 import type { RequestDone } from './http/access-log.ts'
 import type { Refused } from './http/refusal.ts'
 import type { NamespaceObserver } from './namespaces.ts'
@@ -182,6 +183,29 @@ export class Observer implements NamespaceObserver {
       code: codeOf(error),
       reason: messageOf(error),
     })
+  }
+
+  keeping({ name, label }: { readonly name: string; readonly label: string }, event: KeepingEvent): void {
+    switch (event.kind) {
+      case 'image.evicted': {
+        this.#metrics.upstream(label).imageEvicted(event.reason)
+        const { repository, digest, tags, reason, bytes } = event
+        return this.#log.event(event.kind, { upstream: name, repository, digest, tags: tags.join(' '), reason, bytes })
+      }
+      case 'blob.evicted': {
+        const { digest, reason, bytes } = event
+        this.#metrics.upstream(label).blobEvicted(reason, bytes)
+        return this.#log.event(event.kind, { upstream: name, digest, reason, bytes })
+      }
+      case 'swept': {
+        const { blobs, bytes, links } = event
+        return this.#log.event('store.swept', { upstream: name, blobs, bytes, links })
+      }
+      case 'failed': {
+        const reason = `${event.what}: ${messageOf(event.error)}`
+        return this.#log.event('keeping.failed', { upstream: name, code: codeOf(event.error), reason })
+      }
+    }
   }
 
   #fillFailed(

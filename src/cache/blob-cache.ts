@@ -4,6 +4,7 @@
  */
 import type { ByteSource } from '../async/byte-source.ts'
 import type { Clock } from '../async/clock.ts'
+import type { Guards } from '../async/guards.ts'
 import type { Interval } from '../async/intervals.ts'
 import { Limiter } from '../async/limiter.ts'
 import { SingleFlight } from '../async/single-flight.ts'
@@ -19,6 +20,7 @@ import { Fills, type OpenedFill, type RunningFill } from './fills.ts'
 import type { Membership } from './membership.ts'
 import { NegativeCache } from './negative.ts'
 import { PassThrough } from './pass-through.ts'
+import type { ReserveRoom, RoomReservation } from './room.ts'
 import type { SchedulePolicy } from './schedule.ts'
 
 export interface BlobCacheOptions {
@@ -35,8 +37,11 @@ export interface BlobCacheOptions {
   readonly maxQueuedFills: number
   readonly graceMs: number
   readonly negativeTtlMs: number
-  /** Bytes that must stay free on the disk. */
-  readonly freeFloorBytes: number
+  readonly reserveRoom: ReserveRoom
+  /** Bytes were committed: `size` of them. */
+  readonly onHeld: (digest: Digest, size: number) => void
+  /** Held while a digest is looked at, so that it is not removed meanwhile. */
+  readonly guards: Guards
   /** No upstream call at all. */
   readonly isOffline: boolean
   readonly onFill: (digest: Digest, event: BlobEvent) => void
@@ -55,6 +60,8 @@ export interface BlobRequest {
   readonly signal: AbortSignal
   /** Only some of the bytes are wanted: then the length is asked before any of them is fetched. Default false. */
   readonly isPartial?: boolean
+  /** Nobody waits for it: it is not worth an eviction. Default false. */
+  readonly isBackground?: boolean
 }
 
 export type BlobOutcome = 'hit' | 'miss' | 'joined' | 'bypass'
@@ -78,6 +85,8 @@ export class BlobCache {
   readonly #negative: NegativeCache
   readonly #proofs = new SingleFlight<number | undefined>()
   readonly #limiter: Limiter
+  /** How many read a digest's bytes now. */
+  readonly #reading = new Map<Digest, number>()
   #fullUntil = 0
   #isClosed = false
 
@@ -94,6 +103,7 @@ export class BlobCache {
   /** A blob's length, for HEAD. A blob that is not here is asked of the upstream or read from a manifest that names it. */
   async stat(request: BlobRequest): Promise<{ readonly size: number; readonly outcome: BlobOutcome }> {
     const { repository, digest, signal } = request
+    using _hold = await this.#options.guards.hold(digest)
     const { store, membership } = this.#options
     const stamp = await store.statBlob(digest)
     const named = await membership.namedBy(repository, digest)
@@ -121,19 +131,21 @@ export class BlobCache {
    * The caller closes the source.
    */
   async open(request: BlobRequest, select: (size: number) => readonly Interval[]): Promise<OpenedBlob> {
+    using _hold = await this.#options.guards.hold(request.digest)
     for (let attempt = 0; attempt < MAX_OPEN_ATTEMPTS; attempt++) {
       const stored = await this.#openStored(request)
-      if (stored !== undefined) return openHit(stored, select)
+      if (stored !== undefined) return this.#read(request.digest, await openHit(stored, select))
       const opened = await this.#openThrough(request, select)
-      if (opened !== undefined) return opened
+      if (opened !== undefined) return this.#read(request.digest, opened)
     }
     throw new GatewayError('STORE_FAILED', `${request.digest}: stored ${MAX_OPEN_ATTEMPTS} times and gone each time`)
   }
 
   /** Brings the whole blob into the store without reading it; resolves when it is there. */
   async complete(request: BlobRequest): Promise<void> {
+    using _hold = await this.#options.guards.hold(request.digest)
     if (await this.isHeld(request)) return
-    const { fill } = await this.#openFill(request)
+    const { fill } = await this.#openFill({ ...request, isBackground: true })
     await fill.complete(request.signal)
   }
 
@@ -143,6 +155,32 @@ export class BlobCache {
     if ((await this.#options.store.statBlob(digest)) === undefined) return false
     const { membership } = this.#options
     return (await membership.isLinked(repository, 'blob', digest)) || membership.isNamed(repository, 'blob', digest)
+  }
+
+  /** Whether the blob is being filled, opened or read. */
+  isBusy(digest: Digest): boolean {
+    return this.#fills.get(digest) !== undefined || this.#options.guards.isHeld(digest) || this.#reading.has(digest)
+  }
+
+  /**
+   * Runs `remove` while nobody fills or opens the blob; who asks for it meanwhile waits, and finds it gone. Undefined,
+   * having done nothing, when somebody does, or reads it: an open file would keep its place on the disk.
+   */
+  async removeUnused<T>(
+    digest: Digest,
+    remove: () => Promise<T>,
+    { evenIfRead = false }: { readonly evenIfRead?: boolean } = {},
+  ): Promise<T | undefined> {
+    return this.#options.guards.runAlone(digest, async () => {
+      if (this.#fills.get(digest) !== undefined || (!evenIfRead && this.#reading.has(digest))) return undefined
+      this.#verified.delete(digest)
+      return remove()
+    })
+  }
+
+  /** Bytes that fills under way will still write. */
+  get missingBytes(): number {
+    return this.#fills.missingBytes
   }
 
   get activeFills(): number {
@@ -166,6 +204,25 @@ export class BlobCache {
     return new GatewayError('OVERLOADED', `${this.#options.namespace}: the gateway is stopping`, {
       retryAfterMs: 1_000,
     })
+  }
+
+  /** Counts a reader until it closes its source. */
+  #read(digest: Digest, opened: OpenedBlob): OpenedBlob {
+    const { source } = opened
+    this.#reading.set(digest, (this.#reading.get(digest) ?? 0) + 1)
+    let isOpen = true
+    const close = async (): Promise<void> => {
+      if (isOpen) this.#countDown(digest)
+      isOpen = false
+      await source.close()
+    }
+    return { ...opened, source: { size: source.size, read: source.read.bind(source), close } }
+  }
+
+  #countDown(digest: Digest): void {
+    const left = (this.#reading.get(digest) ?? 0) - 1
+    if (left > 0) this.#reading.set(digest, left)
+    else this.#reading.delete(digest)
   }
 
   /** Reads from a fill, or past the store where that has no room. Undefined: it is stored now, or to be tried again. */
@@ -303,7 +360,9 @@ export class BlobCache {
       running.fill.done
         .catch((error: unknown) => {
           this.#negative.remember(key, error)
-          if (codeOf(error) === 'STORE_FULL') this.#fullUntil = this.#options.clock.now() + FULL_FOR_MS
+          // With a cause the disk said so, against what it had told of its free space.
+          const isRefused = codeOf(error) === 'STORE_FULL' && error instanceof Error && error.cause !== undefined
+          if (isRefused) this.#fullUntil = this.#options.clock.now() + FULL_FOR_MS
         })
         .finally(() => slot[Symbol.dispose]())
       return running
@@ -317,8 +376,12 @@ export class BlobCache {
     const { repository, digest } = request
     const { store, membership } = this.#options
     const named = await membership.namedBy(repository, digest)
-    await this.#reserve(digest, named?.size ?? 0)
-    const incoming = await store.openIncoming(digest)
+    const mayEvict = request.isBackground !== true
+    const room = await this.#reserve(digest, named?.size ?? 0, mayEvict)
+    const incoming = await store.openIncoming(digest).catch((error: unknown) => {
+      room[Symbol.dispose]()
+      throw error
+    })
     try {
       const hasLeftovers = incoming.held.bytes > 0
       const isProven = await membership.isNamed(repository, 'blob', digest)
@@ -330,22 +393,36 @@ export class BlobCache {
       if (this.#isClosed) throw this.#stopping()
       const source = this.#sourceOf(repository, digest)
       // Nothing is fetched of an empty blob whose length is known, so nothing would prove it.
-      return this.#register(repository, digest, { incoming, size: size === 0 ? undefined : size, source })
+      const running = this.#register(repository, digest, {
+        incoming,
+        size: size === 0 ? undefined : size,
+        source,
+        reserve: (bytes) => this.#reserve(digest, bytes, mayEvict),
+      })
+      this.#holdRoom(room, running.fill)
+      return running
     } catch (error) {
+      room[Symbol.dispose]()
       await incoming.keep()
       throw error
     }
   }
 
-  /** Refuses a fill that the disk has no room for beside the ones under way. */
-  async #reserve(digest: Digest, bytes: number): Promise<void> {
-    const { store, freeFloorBytes, namespace } = this.#options
-    const promised = this.#fills.missingBytes
-    const free = await store.freeBytes()
-    const isFull = this.#options.clock.now() < this.#fullUntil
-    if (!isFull && free - promised - bytes >= freeFloorBytes) return
-    const text = `${namespace}/${digest}: ${bytes} bytes, ${free} free on the disk, ${promised} promised to others`
-    throw new GatewayError('STORE_FULL', text)
+  /** Sets room for a body aside. Rejects with STORE_FULL where there is none. */
+  async #reserve(digest: Digest, bytes: number, mayEvict: boolean): Promise<RoomReservation> {
+    const { reserveRoom, namespace, clock } = this.#options
+    const isFull = clock.now() < this.#fullUntil
+    const room = isFull ? undefined : await reserveRoom(bytes, { mayEvict })
+    if (room !== undefined) return room
+    throw new GatewayError(
+      'STORE_FULL',
+      `${namespace}/${digest}: no room for ${bytes} bytes within keep.quota and keep.free, and nothing that may go`,
+    )
+  }
+
+  #holdRoom(room: RoomReservation, fill: Fill): void {
+    room.track(() => fill.missingBytes)
+    fill.done.catch(() => undefined).finally(() => room[Symbol.dispose]())
   }
 
   /**
@@ -359,7 +436,13 @@ export class BlobCache {
     if (stamp === undefined || !(await this.#isReadable(request))) return undefined
     const incoming = await store.openUnverified(digest)
     if (incoming === undefined) return undefined
-    const running = this.#register(repository, digest, { incoming, size: stamp.size, source: undefined })
+    const running = this.#register(repository, digest, {
+      incoming,
+      size: stamp.size,
+      source: undefined,
+      // Its bytes are counted already.
+      reserve: () => Promise.resolve({ track: () => undefined, [Symbol.dispose]: () => undefined }),
+    })
     if (stamp.size > HOLD_BACK_BYTES) return running
     return running.fill.complete(request.signal).then(
       () => running,
@@ -373,18 +456,26 @@ export class BlobCache {
   #register(
     leader: Repository,
     digest: Digest,
-    parts: Pick<ConstructorParameters<typeof Fill>[0], 'incoming' | 'size' | 'source'>,
+    {
+      reserve,
+      ...parts
+    }: Pick<ConstructorParameters<typeof Fill>[0], 'incoming' | 'size' | 'source'> & {
+      readonly reserve: (bytes: number) => Promise<RoomReservation>
+    },
   ): RunningFill {
     const { schedule: policy, graceMs, random, onFill } = this.#options
     const repositories = new Set([leader])
-    const fill = new Fill({
+    const fill: Fill = new Fill({
       ...parts,
       digest,
       policy,
       graceMs,
       random,
-      reserve: (bytes) => this.#reserve(digest, bytes),
-      onVerified: (stamp, durable) => this.#onVerified(digest, repositories, { stamp, durable }),
+      reserve: async (bytes) => this.#holdRoom(await reserve(bytes), fill),
+      onVerified: (stamp, durable) => {
+        const isNew = parts.source !== undefined
+        return this.#onVerified(digest, { repositories, isNew }, { stamp, durable })
+      },
       onEvent: (event) => onFill(digest, event),
     })
     onFill(digest, { kind: 'started', repository: leader })
@@ -396,10 +487,15 @@ export class BlobCache {
     return { open: (range, signal) => this.#options.upstream.openBlob(repository, digest, { range, signal, session }) }
   }
 
-  async #onVerified(digest: Digest, repositories: ReadonlySet<Repository>, committed: Committed): Promise<void> {
-    const { store, ledger, namespace, onFill } = this.#options
+  async #onVerified(
+    digest: Digest,
+    { repositories, isNew }: { readonly repositories: ReadonlySet<Repository>; readonly isNew: boolean },
+    committed: Committed,
+  ): Promise<void> {
+    const { store, ledger, namespace, onFill, onHeld } = this.#options
     const { stamp, durable } = committed
     this.#verified.set(digest, stamp)
+    if (isNew) onHeld(digest, stamp.size)
     for (const repository of repositories) {
       // Who reads now has its right from the upstream; a disk that takes no link must not cut it off.
       await store

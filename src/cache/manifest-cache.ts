@@ -6,6 +6,7 @@
 import { LRUCache } from 'lru-cache'
 import { abortable, delay } from '../async/abort.ts'
 import type { Clock } from '../async/clock.ts'
+import type { Guards } from '../async/guards.ts'
 import { SingleFlight } from '../async/single-flight.ts'
 import { codeOf, GatewayError, isNonAnswer, type ErrorCode } from '../errors.ts'
 import type { Ledger, TagRecord } from '../ledger/ledger.ts'
@@ -51,6 +52,8 @@ export interface ManifestCacheOptions {
   /** Memory for hot manifests, in bytes. */
   readonly memoryBytes: number
   readonly isOffline: boolean
+  /** Held while a manifest is written, so that its bytes are not removed meanwhile. */
+  readonly guards: Guards
   readonly onEvent: (event: ManifestEvent) => void
 }
 
@@ -87,6 +90,8 @@ export class ManifestCache {
   readonly #running = new Set<Promise<unknown>>()
   readonly #negative: NegativeCache
   readonly #closing = new AbortController()
+  /** Counts removals. */
+  #forgotten = 0
 
   constructor(options: ManifestCacheOptions) {
     this.#options = options
@@ -120,6 +125,7 @@ export class ManifestCache {
     const remembered = this.#memory.get(key)
     if (remembered !== undefined) return remembered
     const { store, membership } = this.#options
+    const forgotten = this.#forgotten
     if (!(await membership.isLinked(repository, 'manifest', digest))) {
       if (!(await membership.isNamed(repository, 'manifest', digest))) return undefined
     }
@@ -130,7 +136,8 @@ export class ManifestCache {
       this.#options.onEvent({ kind: 'quarantined', repository, digest })
       return undefined
     }
-    this.#memory.set(key, manifest)
+    // What was removed while it was being read must not stay in memory.
+    if (forgotten === this.#forgotten) this.#memory.set(key, manifest)
     return manifest
   }
 
@@ -146,6 +153,20 @@ export class ManifestCache {
     // The folder alone is enough: a tag it names counts as held, and as not confirmed since.
     const digest = await store.readTag(repository, tag)
     return digest === undefined ? undefined : { digest, checkedAt: 0 }
+  }
+
+  /** Drops from memory what was removed from the store. */
+  forget(
+    repository: Repository,
+    { tags, manifests }: { readonly tags: readonly Tag[]; readonly manifests: readonly Digest[] },
+  ): void {
+    this.#forgotten++
+    for (const reference of [...tags, ...manifests]) {
+      const key = keyOf(repository, reference)
+      this.#memory.delete(key)
+      this.#records.delete(key)
+      this.#goneSince.delete(key)
+    }
   }
 
   /** Gives up what is asked of the upstream; resolves when nothing is written any more. */
@@ -331,7 +352,8 @@ export class ManifestCache {
 
   /** Stores a verified manifest; a disk that cannot take it must not keep the client from it. */
   async #keep(repository: Repository, manifest: Manifest): Promise<void> {
-    const { store, ledger, namespace, onEvent } = this.#options
+    const { store, ledger, namespace, onEvent, clock, guards } = this.#options
+    using _hold = await guards.hold(manifest.digest)
     this.#memory.set(keyOf(repository, manifest.digest), manifest)
     try {
       await store.writeManifest(repository, manifest)
@@ -340,7 +362,8 @@ export class ManifestCache {
       onEvent({ kind: 'not_stored', repository, digest: manifest.digest, error })
     }
     const parsed = parseManifest(manifest.bytes)
-    if (parsed !== undefined) ledger.writeManifest(namespace, repository, manifest.digest, childrenOf(parsed))
+    if (parsed === undefined) return
+    ledger.writeManifest(namespace, repository, manifest.digest, childrenOf(parsed), clock.now())
   }
 
   /** Points a tag at a manifest that is here, confirmed now. */

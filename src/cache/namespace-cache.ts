@@ -1,5 +1,7 @@
 /** All that is cached of one upstream, put together: nothing in here is shared with another namespace. */
+import { LRUCache } from 'lru-cache'
 import type { Clock } from '../async/clock.ts'
+import { Guards } from '../async/guards.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/repository.ts'
@@ -32,7 +34,8 @@ export interface NamespaceCacheOptions {
   readonly maxQueuedFills: number
   /** How long a fill without readers goes on before it stops, in ms. */
   readonly graceMs: number
-  readonly freeFloorBytes: number
+  readonly reserveRoom: BlobCacheOptions['reserveRoom']
+  readonly onHeld: BlobCacheOptions['onHeld']
   readonly manifestMemoryBytes: number
   readonly complete: 'onPull' | 'never'
   readonly completeMaxBytes: number
@@ -40,6 +43,9 @@ export interface NamespaceCacheOptions {
   readonly onManifest: (event: ManifestEvent) => void
   readonly onCompleteFailed: (repository: Repository, digest: Digest, error: unknown) => void
 }
+
+const STAMP_MS = 24 * 3_600_000
+const MAX_STAMPED = 50_000
 
 export class NamespaceCache {
   readonly namespace: string
@@ -49,6 +55,7 @@ export class NamespaceCache {
   readonly tagLists: TagLists
   readonly referrers: ReferrersCache
   readonly completer: ImageCompleter
+  readonly #stamped = new LRUCache<string, number>({ max: MAX_STAMPED })
   readonly #ledger: Ledger
   readonly #clock: Clock
 
@@ -58,13 +65,15 @@ export class NamespaceCache {
     this.#ledger = options.ledger
     this.#clock = options.clock
     const membership = new Membership(options)
+    const guards = new Guards()
     this.manifests = new ManifestCache({
       ...options,
       membership,
+      guards,
       memoryBytes: options.manifestMemoryBytes,
       onEvent: options.onManifest,
     })
-    this.blobs = new BlobCache({ ...options, membership })
+    this.blobs = new BlobCache({ ...options, membership, guards })
     this.tagLists = new TagLists(options)
     this.referrers = new ReferrersCache({ ...options, manifests: this.manifests })
     this.completer = new ImageCompleter({
@@ -81,7 +90,32 @@ export class NamespaceCache {
   /** Counts one use of a manifest; only a GET is a pull. */
   touch(repository: Repository, digest: Digest, kind: 'get' | 'head'): void {
     this.#ledger.touch(this.namespace, repository, digest, kind, this.#clock.now())
-    if (kind === 'get') this.completer.noteManifest(repository, digest)
+    if (kind !== 'get') return
+    this.completer.noteManifest(repository, digest)
+    this.#stampUse(repository, digest)
+  }
+
+  /** The folder remembers the day of the last use, so that it outlives the ledger. */
+  #stampUse(repository: Repository, digest: Digest): void {
+    const key = `${repository}@${digest}`
+    const now = this.#clock.now()
+    if (now - (this.#stamped.get(key) ?? -Infinity) < STAMP_MS) return
+    this.#stamped.set(key, now)
+    // A stamp that cannot be written costs a little history, and only if the ledger is lost too.
+    this.store.touchLink(repository, digest, now).catch(() => undefined)
+  }
+
+  isBusy(digest: Digest): boolean {
+    return this.blobs.isBusy(digest)
+  }
+
+  removeUnused: BlobCache['removeUnused'] = (digest, remove, options) =>
+    this.blobs.removeUnused(digest, remove, options)
+
+  forget: ManifestCache['forget'] = (repository, gone) => this.manifests.forget(repository, gone)
+
+  get missingBytes(): number {
+    return this.blobs.missingBytes
   }
 
   /** Stops background work and fills; what fills hold stays for the next run. */

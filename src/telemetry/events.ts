@@ -80,6 +80,10 @@ export const EVENTS = {
 
   // what we keep
   'store.failed': { level: 'error', fields: { upstream: 'string', code: 'string?', reason: 'text' } },
+  'image.evicted': { level: 'info', fields: { ...CONTENT, tags: 'string', reason: 'string', bytes: 'number' } },
+  'blob.evicted': { level: 'debug', fields: { ...BLOB, reason: 'string', bytes: 'number' } },
+  'store.swept': { level: 'info', fields: { upstream: 'string', blobs: 'number', bytes: 'number', links: 'number' } },
+  'keeping.failed': { level: 'error', fields: { upstream: 'string', code: 'string?', reason: 'text' } },
   'ledger.failed': { level: 'error', fields: { reason: 'text' } },
   'ledger.rebuilt': {
     level: 'info',

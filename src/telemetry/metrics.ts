@@ -21,6 +21,8 @@ export type StaleReason =
   | 'slow'
   | 'incomplete'
 
+export type EvictionReason = 'idle' | 'quota' | 'quotaInAll' | 'free' | 'purge' | 'orphan'
+
 export interface RequestCount {
   readonly kind: RequestKind
   readonly outcome: RequestOutcome
@@ -70,6 +72,20 @@ export class Metrics {
       help,
       registers: [this.#registry],
       collect: () => gauge.set(read()),
+    })
+  }
+
+  /** Values of many upstreams that are read when somebody looks. */
+  watchUpstreams(name: `entrepot_${string}`, help: string, read: () => Iterable<readonly [string, number]>): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames: ['upstream'],
+      registers: [this.#registry],
+      collect: () => {
+        gauge.reset()
+        for (const [upstream, value] of read()) gauge.inc({ upstream }, value)
+      },
     })
   }
 
@@ -149,6 +165,14 @@ export class UpstreamMetrics {
     this.#counter('tokens').inc()
   }
 
+  blobEvicted(reason: EvictionReason, bytes: number): void {
+    this.#counter('evictedBytes', reason).inc(bytes)
+  }
+
+  imageEvicted(reason: EvictionReason): void {
+    this.#counter('evictedImages', reason).inc()
+  }
+
   servedStale(reason: StaleReason): void {
     this.#counter('stale', reason).inc()
   }
@@ -186,6 +210,8 @@ function createFamilies(registry: Registry) {
       fillResumes: counter('fill_resumes_total', 'Transfers taken up again after a cut'),
       commitRejected: counter('commit_rejected_total', 'Bodies that were not what they should be', 'reason'),
       tokens: counter('tokens_total', 'Tokens issued to us'),
+      evictedBytes: counter('evicted_bytes_total', 'Bytes the disk got back, by why they went', 'reason'),
+      evictedImages: counter('evicted_images_total', 'Images that went, by why', 'reason'),
       stale: counter('stale_total', 'Answers given from what we hold because the upstream gave none', 'reason'),
     },
     fillsActive: new Gauge({
