@@ -141,7 +141,7 @@ function commandClient(
 const LOOPBACK_ONLY = {
   HTTP_PROXY: `http://${NOBODY}`,
   HTTPS_PROXY: `http://${NOBODY}`,
-  NO_PROXY: '127.0.0.1,localhost',
+  NO_PROXY: '127.0.0.1,localhost,.test',
 } as const
 
 function homeAt(work: string): RunOptions {
@@ -380,6 +380,19 @@ async function writeHostsToml(
   }
 }
 
+/** Plugins that a containerd which only pulls by `ctr` does without. */
+export const CRI_PLUGINS = [
+  'io.containerd.grpc.v1.cri',
+  'io.containerd.cri.v1.images',
+  'io.containerd.cri.v1.runtime',
+] as const
+
+/** The command that runs `command` with another /etc/hosts, in a mount namespace of its own. Needs root. */
+export function withHosts(hostsFile: string, command: readonly [string, ...string[]]): readonly [string, ...string[]] {
+  const script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+  return ['unshare', '--mount', 'sh', '-c', script, hostsFile, ...command]
+}
+
 async function answersUnix(socket: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const connection = createConnection(socket, () => {
@@ -390,7 +403,7 @@ async function answersUnix(socket: string): Promise<boolean> {
   })
 }
 
-interface Containerd {
+export interface Containerd {
   readonly server: Server
   readonly socket: string
   readonly ctr: string
@@ -398,10 +411,15 @@ interface Containerd {
 }
 
 /** Starts a containerd with root, state and socket of its own below `folder`. */
-async function startContainerd(
+export async function startContainerd(
   folder: string,
   generation: 1 | 2,
-  options: { readonly disabled?: readonly string[]; readonly plugins?: readonly string[] },
+  options: {
+    readonly disabled?: readonly string[]
+    readonly plugins?: readonly string[]
+    /** Stands for /etc/hosts, for it alone. */
+    readonly hostsFile?: string
+  },
 ): Promise<Containerd> {
   const program = generation === 1 ? '/usr/bin/containerd' : labProgram('containerd')
   const socket = join(folder, 'c.sock')
@@ -421,7 +439,9 @@ async function startContainerd(
       ...(options.plugins ?? []),
     ].join('\n'),
   )
-  const server = await startServer(program, ['--config', configuration, '--log-level', 'warn'], {
+  const command = [program, '--config', configuration, '--log-level', 'warn'] as const
+  const [started, ...args] = options.hostsFile === undefined ? command : withHosts(options.hostsFile, command)
+  const server = await startServer(started, args, {
     env: { ...LOOPBACK_ONLY, PATH: `${dirname(program)}:${process.env['PATH'] ?? ''}`, HOME: folder },
     ready: () => answersUnix(socket),
   })
@@ -439,9 +459,8 @@ function containerd(options: ContainerdOptions): Client {
     programs,
     pulls: 'images',
     open: async (folder, gateway) => {
-      const disabled = ['io.containerd.grpc.v1.cri', 'io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime']
       const daemon = await startContainerd(folder, generation, {
-        disabled: generation === 1 ? disabled.slice(0, 1) : disabled,
+        disabled: generation === 1 ? CRI_PLUGINS.slice(0, 1) : CRI_PLUGINS,
       })
       await writeHostsToml(daemon.hostsFolder, gateway, { hosts, route })
       const ctr = (args: readonly string[]): Promise<string> =>

@@ -20,6 +20,8 @@ export interface GatewayOptions {
   readonly upstreams: readonly UpstreamFile[]
   /** Upstream of a request that names none. Default: docker.io if it is declared. */
   readonly default?: string
+  /** Certificates of the listener for all upstreams. Default: plain HTTP. */
+  readonly tls?: readonly { readonly cert: string; readonly key: string; readonly hosts?: readonly string[] }[]
   /** More of `entrepot.yaml`. */
   readonly more?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
@@ -60,7 +62,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
   const fallback = options.default ?? upstreams.find((upstream) => upstream.name === 'docker.io')?.name
   const configuration = {
-    listen: [{ address: all, ...(fallback === undefined ? {} : { default: fallback }) }],
+    listen: [
+      {
+        address: all,
+        ...(fallback === undefined ? {} : { default: fallback }),
+        ...(options.tls === undefined ? {} : { tls: options.tls }),
+      },
+    ],
     admin: { address: admin },
     data: join(folder, 'data'),
     ledger: join(folder, 'data', 'ledger.sqlite'),
