@@ -1,6 +1,6 @@
 /** Opening the ledger's file: exclusive, in WAL mode, migrated; what is corrupt is moved aside, never deleted. */
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { GatewayError } from '../../errors.ts'
 import type { ProblemTopic } from './messages.ts'
@@ -59,9 +59,16 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** Not by `recursive`: where a file system says ENOENT for a folder that is there (/proc does), Node 26 loops for ever. */
+function createFolders(path: string): void {
+  const missing: string[] = []
+  for (let folder = resolve(path); !existsSync(folder); folder = dirname(folder)) missing.push(folder)
+  for (const folder of missing.toReversed()) mkdirSync(folder)
+}
+
 function openFile(path: string): DatabaseSync {
   try {
-    mkdirSync(dirname(path), { recursive: true })
+    createFolders(dirname(path))
   } catch (error) {
     throw asUnusable(path, error)
   }

@@ -1,7 +1,7 @@
 /** What can be wrong with a folder before the first byte: each problem is told with the command that mends it. */
-import { access, constants, lstat, mkdir, open, readdir, readlink, realpath, rm } from 'node:fs/promises'
+import { access, constants, lstat, mkdir, open, readdir, readlink, realpath, rm, stat } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Dirent, Stats } from 'node:fs'
 import { GatewayError } from '../../errors.ts'
 import { BLOBS, INCOMING, QUARANTINE, REPOSITORIES } from '../layout.ts'
@@ -14,7 +14,7 @@ const SYMLINK_DEPTH = 4
 /** Creates the folder if need be and gives its real path: the configured one may itself be a link. */
 export async function createDataFolder(path: string): Promise<string> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o755 })
+    await createFolders(resolve(path))
     return await realpath(path)
   } catch (error) {
     const errno = errnoOf(error)
@@ -24,14 +24,48 @@ export async function createDataFolder(path: string): Promise<string> {
         : errno === 'EROFS'
           ? 'the file system is read-only: mount a writable volume there, or set "data:" to a folder on one'
           : 'set "data:" to a folder that can be created'
-    throw new GatewayError(
-      'STORE_UNUSABLE',
-      `data folder ${path} cannot be created (${errno ?? String(error)}); ${mend}`,
-      {
-        cause: error,
-      },
-    )
+    const file = errno === 'ENOTDIR' || errno === 'EEXIST' ? await firstFile(resolve(path)) : undefined
+    const what =
+      file === undefined
+        ? `cannot be created (${errno ?? String(error)}); ${mend}`
+        : `cannot be created: ${file} is a file, not a folder; move it away, or set "data:" to another folder`
+    throw new GatewayError('STORE_UNUSABLE', `data folder ${path} ${what}`, { cause: error })
   }
+}
+
+/**
+ * Creates `path` and the folders above it that are missing. Not by `mkdir` with `recursive`: where a file system says
+ * ENOENT for a folder that is there (/proc does), Node 26 goes up and down for ever.
+ */
+async function createFolders(path: string): Promise<void> {
+  // From the wanted folder up to the first that is there, then down again: each is tried twice at most.
+  const missing: string[] = []
+  for (let folder = path; !(await isFolder(folder)); folder = dirname(folder)) missing.push(folder)
+  for (const folder of missing.toReversed()) {
+    await mkdir(folder, { mode: 0o755 }).catch(async (error: unknown) => {
+      // Somebody else made it meanwhile.
+      if (errnoOf(error) !== 'EEXIST' || !(await isFolder(folder))) throw error
+    })
+  }
+}
+
+/** Rejects with ENOTDIR for a file, or below one. */
+async function isFolder(path: string): Promise<boolean> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT' && dirname(path) !== path) return undefined
+    throw error
+  })
+  if (found?.isDirectory() === false) throw Object.assign(new Error(`${path} is a file`), { code: 'ENOTDIR' })
+  return found !== undefined
+}
+
+/** The file at `path` or in the place of a folder above it. */
+async function firstFile(path: string): Promise<string | undefined> {
+  for (let folder = path; folder !== dirname(folder); folder = dirname(folder)) {
+    const found = await stat(folder).catch(() => undefined)
+    if (found?.isDirectory() === false) return folder
+  }
+  return undefined
 }
 
 /** Throws `STORE_UNUSABLE` unless we may list `folder` and create, rename and remove files in it. */

@@ -109,7 +109,14 @@ describe('data folder', () => {
     await using temporary = await temporaryFolder()
     const path = join(temporary.path, 'data')
     await writeFile(path, '')
-    assert.match(await unusable(DataFolder.open({ path })), /cannot be created|is no folder/)
+    const beginning = 'data folder'
+    const mend = 'is a file, not a folder; move it away, or set "data:" to another folder'
+    assert.equal(await unusable(DataFolder.open({ path })), `${beginning} ${path} cannot be created: ${path} ${mend}`)
+    const below = join(path, 'a/b')
+    assert.equal(
+      await unusable(DataFolder.open({ path: below })),
+      `${beginning} ${below} cannot be created: ${path} ${mend}`,
+    )
     await rm(path)
     await using data = await DataFolder.open({ path })
     await writeFile(join(path, 'quay.io'), '')
@@ -183,6 +190,24 @@ describe('data folder: permissions', { skip: process.getuid?.() !== 0 && 'needs 
       await openElsewhere(path, nobody),
       `STORE_UNUSABLE ${path} is not writable for its owner, user ${nobody} (EACCES); allow it: chmod u+rwx ${path}`,
     )
+  })
+
+  it(
+    'a folder that a file system denies to be there ends the start, however deep',
+    { skip: process.platform !== 'linux' && 'only Linux has /proc', timeout: 10_000 },
+    async () => {
+      for (const path of ['/proc/entrepot', '/proc/entrepot/a/b']) {
+        assert.match(await unusable(DataFolder.open({ path })), /cannot be created \(ENOENT\); set "data:" to/)
+      }
+    },
+  )
+
+  it('folders above it are created too, by two at once', async () => {
+    await using temporary = await temporaryFolder()
+    const paths = [join(temporary.path, 'a/b/c/one'), join(temporary.path, 'a/b/c/two')]
+    const opened = await Promise.all(paths.map((path) => DataFolder.open({ path })))
+    for (const data of opened) await data.close()
+    assert.deepEqual((await readdir(join(temporary.path, 'a/b/c'))).toSorted(), ['one', 'two'])
   })
 
   it('a folder that cannot be created is told with the commands that create it', async () => {
