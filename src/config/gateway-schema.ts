@@ -41,7 +41,10 @@ export function gatewaySchema(surroundings: Surroundings) {
         quota: leaves
           .size('500GiB')
           .prefault('unlimited')
-          .meta({ description: 'Most bytes all upstreams together may hold. Not enforced yet.' }),
+          .meta({
+            description:
+              'Most bytes of images that all upstreams together may hold; before it is exceeded the least recently used image goes.',
+          }),
         free: leaves.shareOrSize('10%').prefault('10%').meta({
           description:
             'Share of the disk, or bytes, that stays free: what does not fit beside it is passed through and not stored.',
@@ -49,7 +52,9 @@ export function gatewaySchema(surroundings: Surroundings) {
         idle: leaves
           .duration('90d')
           .prefault('unlimited')
-          .meta({ description: 'Images unused for this long go. Not enforced yet.' }),
+          .meta({
+            description: "An image that nobody asked for in so long goes; the shorter of this and the upstream's own.",
+          }),
       },
       'What stays on the disk, for all upstreams together.',
     ),

@@ -4,17 +4,11 @@
  */
 import { formatPlace, type KeyPath, type Source } from './source.ts'
 
-export const GATEWAY_WITHOUT_EFFECT: readonly KeyPath[] = [
-  ['keep', 'quota'],
-  ['keep', 'idle'],
-]
+export const GATEWAY_WITHOUT_EFFECT: readonly KeyPath[] = []
 
 export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = [
   ['tags', 'deniedFor'],
   ['tags', 'recheck'],
-  ['keep', 'quota'],
-  ['keep', 'idle'],
-  ['keep', 'pin'],
 ]
 
 /** A warning for each key of `paths` that the file sets. */

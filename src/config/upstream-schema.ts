@@ -73,17 +73,18 @@ export function upstreamSchema(surroundings: Surroundings) {
     fill: fill(leaves),
     keep: section(
       {
-        quota: leaves
-          .size('100GiB')
-          .prefault('unlimited')
-          .meta({ description: 'Most bytes this upstream may hold. Not enforced yet.' }),
+        quota: leaves.size('100GiB').prefault('unlimited').meta({
+          description:
+            'Most bytes of images this upstream may hold; before it is exceeded its least recently used image goes.',
+        }),
         idle: leaves
           .duration('30d')
           .prefault('unlimited')
-          .meta({ description: 'Images unused for this long go. Not enforced yet.' }),
-        pin: globs('acme/base:*')
-          .prefault([])
-          .meta({ description: 'Images (`repository:tag` patterns) that never go. Not enforced yet.' }),
+          .meta({ description: 'An image that nobody asked for in so long goes.' }),
+        pin: globs('acme/base:*').prefault([]).meta({
+          description:
+            'Images that never go: `repository:tag`, `repository@digest`, or `repository` for all of it, with `*` and `**`.',
+        }),
       },
       'What stays on the disk.',
     ),

@@ -147,9 +147,13 @@ describe('check', () => {
   })
 
   it('warns of what has no effect yet and still exits with 0', async () => {
-    const { code, err } = await check({ 'entrepot.yaml': 'keep: { quota: 1GiB }' }, [], ['--offline'])
+    const upstream = 'url: https://ghcr.io\ntags: { recheck: 1h }'
+    const { code, err } = await check({ 'upstreams.d/ghcr.io.yaml': upstream }, [], ['--offline'])
     assert.equal(code, 0)
-    assert.match(err, /^warning: entrepot\.yaml:1:9 keep\.quota: is not enforced yet in this version\n$/)
+    assert.match(
+      err,
+      /^warning: upstreams\.d\/ghcr\.io\.yaml:2:9 tags\.recheck: is not enforced yet in this version\n$/,
+    )
   })
 })
 
