@@ -36,12 +36,16 @@ export interface GatewayOptions {
   readonly places: ConfigPlaces
   readonly log: Log
   readonly version: string
+  /** Ends a start under way, between two of its steps. */
+  readonly signal?: AbortSignal
   /** What ages and expires goes by this. Default: the system's. */
   readonly clock?: Clock
 }
 
 export interface BoundAddress {
+  /** Empty: all interfaces. */
   readonly address: string
+  /** The port it got, where the configuration said 0. */
   readonly port: number
   readonly tls: boolean
 }
@@ -55,8 +59,8 @@ export interface Gateway {
 }
 
 /**
- * Starts. Needs no upstream and no DNS. Rejects with STORE_UNUSABLE, PORT_UNAVAILABLE or CONFIG_INVALID, having let go of
- * whatever was open.
+ * Starts. Needs no upstream and no DNS. Rejects with STORE_UNUSABLE, PORT_UNAVAILABLE or CONFIG_INVALID, or with
+ * the reason of `signal`, having let go of whatever was open.
  */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const running = new RunningGateway(options)
@@ -84,17 +88,19 @@ class RunningGateway implements Gateway {
   }
 
   async start(): Promise<void> {
-    const { config, places, log, version, clock = systemClock } = this.#options
+    const { config, places, log, version, signal, clock = systemClock } = this.#options
     const routes = RouteTable.from(
       config.upstreams.map((upstream) => this.#routeEntry(upstream)),
       ownHostsOf(config),
     )
     const folder = this.#parts.use(await DataFolder.open({ path: config.data }))
+    signal?.throwIfAborted()
     const ledger = await openSqliteLedger({
       path: config.ledger,
       onError: (error) => log.event('ledger.failed', { reason: error.message }),
     })
     this.#parts.defer(() => ledger.close())
+    signal?.throwIfAborted()
     const metrics = new Metrics()
     this.#parts.defer(() => metrics.close())
     metrics.watch('entrepot_log_lines_dropped', 'Log lines that nobody read fast enough', () => log.dropped)
@@ -123,11 +129,13 @@ class RunningGateway implements Gateway {
       observer,
     })
     this.#parts.use(namespaces)
+    signal?.throwIfAborted()
     // Ends before the stores it works on.
     this.#parts.use(keeper)
     const access = this.#parts.use(new ClientAccess({ config, places, clock, log }))
     await this.#listen(routes, { namespaces, observer, access })
     await this.#listenAdmin(metrics)
+    signal?.throwIfAborted()
     void this.#rebuildLedger(namespaces, ledger)
     keeper.start()
   }

@@ -1,13 +1,13 @@
 /** What `serve` says when it is up: where it listens, what it serves under which names, and a line to try. Pure. */
 import type { Config, UpstreamConfig } from '../config/config.ts'
-import type { BoundListener, RunningGateway } from './runtime.ts'
+import type { BoundAddress, Gateway } from '../gateway.ts'
 import { formatTable } from './table.ts'
 import { KNOWN_IMAGES } from './known-images.ts'
 import type { Output } from './terminal.ts'
 
 export interface BannerOptions {
   readonly config: Config
-  readonly gateway: RunningGateway
+  readonly gateway: Gateway
   readonly version: string
   readonly out: Output
 }
@@ -69,7 +69,7 @@ function formatUpstreams({ config, gateway, out }: BannerOptions): string {
 }
 
 /** Addresses at which every request is for this upstream. */
-function ownAddresses({ routes }: UpstreamConfig, gateway: RunningGateway): string[] {
+function ownAddresses({ routes }: UpstreamConfig, gateway: Gateway): string[] {
   const urls = gateway.listeners.filter(({ port }) => port === routes.port).map(formatUrl)
   return [...urls, ...routes.hosts]
 }
@@ -100,7 +100,7 @@ function imageOf(upstream: string): string {
   return KNOWN_IMAGES.get(upstream)?.replace(/:latest$/, '') ?? UNKNOWN_EXAMPLE
 }
 
-function formatUrl({ address, port, tls }: BoundListener): string {
+function formatUrl({ address, port, tls }: BoundAddress): string {
   return `${tls ? 'https' : 'http'}://${formatHost(address)}:${port}`
 }
 

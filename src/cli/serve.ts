@@ -4,7 +4,8 @@ import { formatBanner } from './banner.ts'
 import { EXIT } from './exit.ts'
 import { loadChosenConfig, writeProblems, writeWarnings, type ConfigChoice } from './problems.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { RunningGateway, Runtime } from './runtime.ts'
+import type { Gateway } from '../gateway.ts'
+import type { Runtime } from './runtime.ts'
 import type { Surroundings } from './terminal.ts'
 
 /** The part of `process` that serve listens to. */
@@ -21,10 +22,12 @@ type StopSignal = keyof typeof STOP_SIGNALS
 const HANGUP = 'SIGHUP is ignored: a changed configuration is read at the next start'
 /** A failed gateway has this long to let go of its files before the process ends. */
 const FAILURE_GRACE_MS = 5_000
+/** A start that is given up has this long to let go of its locks and ports before the process ends. */
+const ABANDON_GRACE_MS = 2_000
 
 /**
- * Serves until a signal. SIGTERM and SIGINT drain, a second one exits at once with 128 + its number. Resolves to the exit
- * code: 0 after a drain, 2 for a configuration that cannot be used, 1 for any other failure.
+ * Serves until a signal. SIGTERM and SIGINT drain, or end a start under way; a second one exits at once with 128 + its
+ * number. Resolves to the exit code: 0 after a drain, 2 for a configuration that cannot be used, 1 for any other failure.
  */
 export async function serve(
   choice: ConfigChoice,
@@ -44,16 +47,43 @@ export async function serve(
   const log = runtime.openLog(config)
   // Before anything listens: as PID 1 a signal without a handler does nothing at all.
   using stop = new StopRequest(events, log)
-  let gateway: RunningGateway
+  using starting = new Starting((signal) =>
+    runtime.startGateway({ config, places, log, version: world.version, signal }),
+  )
+  let gateway: Gateway | undefined
   try {
-    gateway = await runtime.startGateway({ config, places, log, version: world.version })
+    gateway = await Promise.race([starting.gateway, stop.reason.then(() => undefined)])
   } catch (error) {
     return refuseStart(error, world)
   }
-  err.write(formatBanner({ config, gateway, version: world.version, out: err }))
+  if (gateway !== undefined) err.write(formatBanner({ config, gateway, version: world.version, out: err }))
   const reason = await stop.reason
-  await gateway.close(reason)
+  gateway ??= await starting.abandon()
+  await gateway?.close(reason)
   return reason === 'failure' ? EXIT.failure : EXIT.ok
+}
+
+/** A start under way. It may stand in a call that no signal ends, such as a `stat` on a dead network mount. */
+class Starting {
+  readonly gateway: Promise<Gateway>
+  readonly #abandoned = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(start: (signal: AbortSignal) => Promise<Gateway>) {
+    this.gateway = start(this.#abandoned.signal)
+  }
+
+  /** Ends it; gives the gateway if it came up all the same. After `ABANDON_GRACE_MS` it is left as it is. */
+  async abandon(): Promise<Gateway | undefined> {
+    this.#abandoned.abort(new DOMException('told to stop while starting', 'AbortError'))
+    const { promise: late, resolve } = Promise.withResolvers<undefined>()
+    this.#timer = setTimeout(() => resolve(undefined), ABANDON_GRACE_MS)
+    return Promise.race([this.gateway.catch(() => undefined), late])
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer)
+  }
 }
 
 function refuseStart(error: unknown, { err }: Surroundings): number {

@@ -69,6 +69,32 @@ describe('serve', () => {
     assert.deepEqual(started.runtime.closed, ['SIGTERM'])
   })
 
+  it('ends a start under way on SIGTERM, which lets go of what it holds', async () => {
+    using folder = new TestConfiguration()
+    const { events, runtime, exitCode, world } = run(folder, ['serve'], (prepared) => {
+      prepared.onStart = ({ signal }) =>
+        new Promise((_resolve, reject) => signal?.addEventListener('abort', () => reject(signal.reason)))
+    })
+    await until(() => runtime.started.length === 1)
+    events.emit('SIGTERM')
+    assert.equal(await exitCode, 0)
+    assert.deepEqual([runtime.closed, events.eventNames()], [[], []])
+    assert.doesNotMatch(world.err.text, /cannot start|Pull through it/)
+  })
+
+  it('ends on SIGTERM although the start stands in a call that nothing ends', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    using folder = new TestConfiguration()
+    const { events, runtime, exitCode } = run(folder, ['serve'], (prepared) => {
+      prepared.onStart = () => new Promise(() => undefined)
+    })
+    await until(() => runtime.started.length === 1)
+    events.emit('SIGTERM')
+    await until(() => runtime.started[0]?.signal?.aborted === true)
+    t.mock.timers.tick(60_000)
+    assert.equal(await exitCode, 0)
+  })
+
   it('goes on after SIGHUP and says so in the log', async () => {
     using folder = new TestConfiguration()
     const { events, runtime, exitCode, world } = run(folder, ['serve'])

@@ -1,7 +1,8 @@
 /** Stand-ins for what is outside the commands: streams, signals, and the running parts. */
 import { EventEmitter } from 'node:events'
 import { join } from 'node:path'
-import type { ProbedUpstream, RunningGateway, Runtime, StartOptions } from '../../../src/cli/runtime.ts'
+import type { Gateway, GatewayOptions } from '../../../src/gateway.ts'
+import type { ProbedUpstream, Runtime } from '../../../src/cli/runtime.ts'
 import type { ProcessEvents } from '../../../src/cli/serve.ts'
 import type { Output, Surroundings } from '../../../src/cli/terminal.ts'
 import type { Log } from '../../../src/telemetry/log.ts'
@@ -48,9 +49,9 @@ export class TestProcess extends EventEmitter implements ProcessEvents {
 export class TestRuntime implements Runtime {
   readonly events: string[] = []
   readonly closed: string[] = []
-  readonly started: StartOptions[] = []
+  readonly started: GatewayOptions[] = []
   /** What starting does before it succeeds. */
-  onStart: (options: StartOptions) => void | Promise<void> = () => undefined
+  onStart: (options: GatewayOptions) => void | Promise<void> = () => undefined
   /** What closing waits for. */
   onClose: () => Promise<void> = () => Promise.resolve()
   probes: readonly ProbedUpstream[] = []
@@ -59,7 +60,7 @@ export class TestRuntime implements Runtime {
     return { event: (name) => void this.events.push(name), isEnabled: () => true, dropped: 0 }
   }
 
-  async startGateway(options: StartOptions): Promise<RunningGateway> {
+  async startGateway(options: GatewayOptions): Promise<Gateway> {
     this.started.push(options)
     await this.onStart(options)
     return {
