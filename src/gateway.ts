@@ -16,7 +16,9 @@ import { createRegistryApp } from './http/app.ts'
 import type { TlsOptions } from './http/certificates.ts'
 import { listenerFor, Listener } from './http/server.ts'
 import { ReplyWriter } from './http/writer.ts'
-import { Keeper } from './keeping/keeper.ts'
+import { Desk } from './keeping/desk.ts'
+import { Keeper, type KeeperOptions } from './keeping/keeper.ts'
+import type { OperatorDesk } from './keeping/operator.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import { rebuildNamespace } from './ledger/rebuild.ts'
 import { openSqliteLedger } from './ledger/sqlite/sqlite-ledger.ts'
@@ -40,7 +42,13 @@ export interface GatewayOptions {
   readonly signal?: AbortSignal
   /** What ages and expires goes by this. Default: the system's. */
   readonly clock?: Clock
+  /** How often, and from what age on, things are evicted and swept. Default: the keeper's own. */
+  readonly keeping?: KeepingTimes
 }
+
+export type KeepingTimes = Partial<
+  Pick<KeeperOptions, 'imageMinAgeMs' | 'orphanMinAgeMs' | 'intervalMs' | 'sweepIntervalMs' | 'startDelayMs'>
+>
 
 export interface BoundAddress {
   /** Empty: all interfaces. */
@@ -107,6 +115,7 @@ class RunningGateway implements Gateway {
     metrics.watch('entrepot_ledger_rows_dropped', 'Facts the ledger could not take', () => ledger.droppedRows)
     const observer = new Observer({ log, metrics })
     const keeper = new Keeper({
+      ...this.#options.keeping,
       ledger,
       clock,
       random: Math.random,
@@ -134,7 +143,7 @@ class RunningGateway implements Gateway {
     this.#parts.use(keeper)
     const access = this.#parts.use(new ClientAccess({ config, places, clock, log }))
     await this.#listen(routes, { namespaces, observer, access })
-    await this.#listenAdmin(metrics)
+    await this.#listenAdmin(metrics, new Desk({ keeper, ledger, observe: observer.keeping.bind(observer) }))
     signal?.throwIfAborted()
     void this.#rebuildLedger(namespaces, ledger)
     keeper.start()
@@ -222,12 +231,13 @@ class RunningGateway implements Gateway {
     return open
   }
 
-  async #listenAdmin(metrics: Metrics): Promise<void> {
+  async #listenAdmin(metrics: Metrics, desk: OperatorDesk): Promise<void> {
     const { config } = this.#options
     const app = createAdminApp({
       token: config.admin.token?.reveal(),
       notReady: () => (this.#stopping.signal.aborted ? 'draining' : undefined),
       metrics: () => metrics.render(),
+      desk,
     })
     const place = this.#options.places.gateway(['admin', 'address'])
     const open = await Listener.open({

@@ -100,7 +100,7 @@ const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
   cache: PORTS,
   keeping: PORTS,
   registry: ['routing/route.ts'],
-  admin: ['http'],
+  admin: ['http', 'keeping'],
 }
 
 test('there is something to check', () => {
@@ -202,7 +202,7 @@ const HOMES: Readonly<Record<string, { readonly in: readonly string[]; readonly 
   '@hono/node-server': { in: ['http/server.ts'], type: ['http', 'admin'] },
   undici: { in: ['upstream/transport.ts'], type: ['upstream'] },
   yaml: { in: ['config'] },
-  zod: { in: ['config'] },
+  zod: { in: ['config', 'admin'] },
   commander: { in: ['cli'] },
   pino: { in: ['telemetry'] },
   'prom-client': { in: ['telemetry'] },

@@ -1,7 +1,10 @@
 /** The admin listener: is it alive, is it ready, what are its numbers. Knows the gateway only through its options. */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
+import { isIP } from 'node:net'
 import { Hono, type Context, type Next } from 'hono'
+import type { OperatorDesk } from '../keeping/operator.ts'
+import { createKeepingApi } from './keeping-api.ts'
 
 export interface AdminAppOptions {
   /** Required for everything but `/livez` and `/readyz`; undefined: no token, which is for loopback alone. */
@@ -10,6 +13,8 @@ export interface AdminAppOptions {
   readonly notReady: () => string | undefined
   /** The metrics in Prometheus text form. */
   readonly metrics: () => Promise<string>
+  /** What `/api` is answered from; undefined: there is no such API. */
+  readonly desk?: OperatorDesk | undefined
 }
 
 export type AdminApp = Hono<{ Bindings: HttpBindings }>
@@ -28,6 +33,10 @@ export function createAdminApp(options: AdminAppOptions): AdminApp {
   })
   app.use(bearerToken(options.token))
   app.get('/metrics', async (c) => c.body(await options.metrics(), 200, { 'content-type': METRICS_TYPE }))
+  if (options.desk !== undefined) {
+    if (options.token === undefined) app.use('/api/*', refuseForeignHosts)
+    app.route('/api', createKeepingApi(options.desk))
+  }
   app.notFound((c) => c.json({ error: 'not found' }, 404))
   app.onError((_error, c) => c.json({ error: 'internal error' }, 500))
   return app
@@ -37,6 +46,13 @@ async function noStore(c: Context, next: Next): Promise<void> {
   await next()
   c.header('cache-control', 'no-store')
   c.header('x-content-type-options', 'nosniff')
+}
+
+/** Without a token a web page could reach us under a name of its own that it points at loopback (DNS rebinding). */
+async function refuseForeignHosts(c: Context, next: Next): Promise<Response | void> {
+  const host = (c.req.header('host') ?? '').replace(/:\d+$/, '')
+  if (host === 'localhost' || isIP(host.replace(/^\[|\]$/g, '')) !== 0) return next()
+  return c.json({ error: 'without admin.token this is answered at localhost or an address only' }, 403)
 }
 
 /** Lets only requests with the token on. Compares hashes, so that neither content nor length shows in the time it takes. */

@@ -50,6 +50,25 @@ export async function measureImage(namespace: KeptNamespace, closure: readonly C
   return [...needs.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
+/** Bytes that would be freed if all these images went. Undefined: not known now. */
+export async function freedBy(
+  namespace: KeptNamespace,
+  ledger: Ledger,
+  images: readonly Pick<ImageRecord, 'repository' | 'digest'>[],
+): Promise<number | undefined> {
+  const measure = new Measure(namespace)
+  const seen = new ReferenceCount()
+  const sizes = new Map<Digest, number>()
+  for (const { repository, digest } of images) {
+    const closure = await ledger.readClosure(namespace.name, repository, digest)
+    if (closure === undefined) return undefined
+    seen.add(repository, closure)
+    for (const [needed, bytes] of await measure.needsOf(closure)) sizes.set(needed, bytes)
+  }
+  const elsewhere = await seen.neededElsewhere(namespace.name, ledger)
+  return elsewhere && [...sizes].reduce((sum, [digest, bytes]) => sum + (elsewhere.has(digest) ? 0 : bytes), 0)
+}
+
 async function heldImage(
   namespace: KeptNamespace,
   ledger: Ledger,

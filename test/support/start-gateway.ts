@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../src/async/clock.ts'
 import { loadConfig } from '../../src/config/load.ts'
-import { startGateway } from '../../src/gateway.ts'
+import { startGateway, type KeepingTimes } from '../../src/gateway.ts'
 import { createLog, type LogDestination } from '../../src/telemetry/log.ts'
 
 export interface StartOptions {
@@ -19,6 +19,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>
   /** What tags and refusals age by; timeouts are real. */
   readonly clock?: Clock
+  /** When things are evicted and swept. */
+  readonly keeping?: KeepingTimes
 }
 
 export interface LoggedEvent {
@@ -68,7 +70,8 @@ export async function startTestGateway(options: StartOptions): Promise<TestGatew
   const log = createLog({ level: 'debug', pretty: false, destination: collector(events) })
   const { config, places } = loaded
   const clock = options.clock === undefined ? {} : { clock: options.clock }
-  const gateway = await startGateway({ config, places, log, version: 'test', ...clock })
+  const keeping = options.keeping === undefined ? {} : { keeping: options.keeping }
+  const gateway = await startGateway({ config, places, log, version: 'test', ...clock, ...keeping })
   const ports = gateway.listeners.map(({ port }) => port)
   const [port = 0] = ports
   return {
