@@ -53,6 +53,7 @@ export class Passwords {
   readonly #secret = randomBytes(32)
   readonly #known = new BoundedMap<Known>(MAX_REMEMBERED)
   readonly #checks = new SingleFlight<boolean>()
+  #costs: { readonly of: Users['hashes'] | undefined; readonly list: readonly number[] } = { of: undefined, list: [] }
 
   constructor(options: PasswordsOptions) {
     this.#options = options
@@ -93,13 +94,16 @@ export class Passwords {
 
   async #check({ user, password }: Account, { hashes }: Users, signal: AbortSignal): Promise<boolean> {
     const known = hashes.get(user)
-    const isRight = await this.#options.isRight({ password, hash: known ?? this.#nobodys(user, hashes) }, signal)
+    // Made for every user, so that the time of making it tells nothing either.
+    const nobodys = this.#nobodys(user, hashes)
+    const isRight = await this.#options.isRight({ password, hash: known ?? nobodys }, signal)
     return isRight && known !== undefined
   }
 
   /** A hash for a user there is not, with the cost of one there is; the same name always gets the same. */
   #nobodys(user: string, hashes: ReadonlyMap<string, string>): string {
-    const costs = [...hashes.values()].map(costOf)
+    if (this.#costs.of !== hashes) this.#costs = { of: hashes, list: [...hashes.values()].map(costOf) }
+    const costs = this.#costs.list
     const pick = createHmac('sha256', this.#secret).update(`nobody ${user}`).digest().readUInt32BE(0)
     const cost = costs[pick % costs.length] ?? 10
     return `$2b$${String(cost).padStart(2, '0')}$${NOBODY}`
