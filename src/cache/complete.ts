@@ -3,6 +3,7 @@
  * tags follow in the background, a few at a time, and never in the way of clients.
  */
 import { LRUCache } from 'lru-cache'
+import type { Clock } from '../async/clock.ts'
 import { Limiter } from '../async/limiter.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts'
@@ -16,6 +17,7 @@ import type { ReferrersCache } from './referrers.ts'
 export interface ImageCompleterOptions {
   readonly namespace: string
   readonly ledger: Ledger
+  readonly clock: Clock
   readonly manifests: ManifestCache
   readonly blobs: BlobCache
   readonly referrers: ReferrersCache
@@ -30,6 +32,8 @@ export interface ImageCompleterOptions {
 const SLOTS = 2
 const QUEUE = 256
 const MAX_REMEMBERED_IMAGES = 10_000
+/** In an outage every pull would try, and say, the same again. */
+const RETRY_AFTER_MS = 60_000
 /** cosign's tags beside an image, and the tag scheme of referrers itself. */
 const COMPANION_SUFFIXES = ['', '.sig', '.att', '.sbom']
 
@@ -38,6 +42,8 @@ export class ImageCompleter {
   /** Manifests that clients asked for of late: the platform that is being pulled, out of all that share a layer. */
   readonly #asked = new LRUCache<string, true>({ max: MAX_REMEMBERED_IMAGES })
   readonly #completed = new LRUCache<string, true>({ max: MAX_REMEMBERED_IMAGES })
+  /** When an image that could not be completed is tried again, in epoch ms. */
+  readonly #retryAt = new LRUCache<string, number>({ max: MAX_REMEMBERED_IMAGES })
   readonly #running = new Set<string>()
   readonly #limiter: Limiter
   readonly #closing = new AbortController()
@@ -74,13 +80,25 @@ export class ImageCompleter {
     const parents = await ledger.readParents(namespace, repository, layer)
     for (const { parent, role } of parents) {
       const key = `${repository}@${parent}`
-      if (role !== 'layer' || !this.#asked.has(key) || this.#completed.has(key) || this.#running.has(key)) continue
+      if (role !== 'layer' || !this.#isDue(key)) continue
       this.#running.add(key)
       void this.#run(repository, parent)
         .then(() => this.#completed.set(key, true))
-        .catch((error: unknown) => this.#closing.signal.aborted || this.#options.onFailed(repository, parent, error))
+        .catch((error: unknown) => this.#onFailed(repository, parent, error))
         .finally(() => this.#running.delete(key))
     }
+  }
+
+  /** Whether a client asked for this image, and it is neither complete, nor at it, nor just tried in vain. */
+  #isDue(key: string): boolean {
+    if (!this.#asked.has(key) || this.#completed.has(key) || this.#running.has(key)) return false
+    return this.#options.clock.now() >= (this.#retryAt.get(key) ?? 0)
+  }
+
+  #onFailed(repository: Repository, image: Digest, error: unknown): void {
+    if (this.#closing.signal.aborted) return
+    this.#retryAt.set(`${repository}@${image}`, this.#options.clock.now() + RETRY_AFTER_MS)
+    this.#options.onFailed(repository, image, error)
   }
 
   async #run(repository: Repository, image: Digest): Promise<void> {

@@ -479,10 +479,10 @@ export class Fill {
     this.#answered.resolve()
     try {
       await (end === 'drop' || this.#incoming.held.bytes === 0 ? this.#incoming.drop() : this.#incoming.keep())
+      this.#options.onEvent(event)
     } catch (cause) {
-      this.#options.onEvent({ kind: 'failed', error: new GatewayError('STORE_FAILED', String(cause), { cause }) })
+      this.#options.onEvent({ kind: 'failed', error: storeFailure(cause) })
     }
-    this.#options.onEvent(event)
     this.#size.reject(error)
     this.#done.reject(error)
     this.#wake(true)
