@@ -55,6 +55,7 @@ export class DataFolder implements AsyncDisposable {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#disk = options.disk ?? new SystemDisk()
+    this.#hasher.warm()
   }
 
   /**

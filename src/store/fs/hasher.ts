@@ -1,6 +1,7 @@
 /**
  * Hashes files off the loop: one worker thread for the whole process reads them back slice by slice. The thread starts
- * with the first job, keeps the process alive only while somebody waits for a digest, and is replaced after a crash.
+ * with the first job or before, keeps the process alive only while somebody waits for a digest, and is replaced after a
+ * crash.
  */
 import { Worker } from 'node:worker_threads'
 import { GatewayError } from '../../errors.ts'
@@ -43,6 +44,11 @@ export class Hasher implements AsyncDisposable {
 
   constructor(options: HasherOptions = {}) {
     this.#script = options.script ?? new URL('./hash-worker.ts', import.meta.url)
+  }
+
+  /** Starts the thread now: the first small body would wait for that, 50 ms at best and a second on a busy machine. */
+  warm(): void {
+    if (!this.#isClosed) this.#worker ??= this.#spawn()
   }
 
   start(options: HashJobOptions): HashJob {

@@ -148,6 +148,29 @@ describe('hasher', () => {
     await assert.rejects((await start(hasher, path)).finish(4), isStoreFailed)
   })
 
+  it('a warm thread takes the first job, is started once, and does not keep the process alive', async () => {
+    await using folder = await temporaryFolder()
+    const path = join(folder.path, 'body')
+    await writeFile(path, 'body')
+    const module = new URL('../../../../src/store/fs/hasher.ts', import.meta.url).href
+    const program = `
+      import { statSync } from 'node:fs'
+      const { Hasher } = await import(${JSON.stringify(module)})
+      const path = ${JSON.stringify(path)}
+      let threads = 0
+      process.on('worker', () => threads++)
+      const idle = new Hasher()
+      idle.warm()
+      const hasher = new Hasher()
+      hasher.warm()
+      hasher.warm()
+      console.log(await hasher.start({ path, inode: statSync(path).ino, algorithm: 'sha256' }).finish(4), threads)`
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
+      timeout: 10_000,
+    })
+    assert.equal(stdout.trim(), `${digestOf(Buffer.from('body'))} 2`)
+  })
+
   it('an idle thread does not keep the process alive, a pending digest does', async () => {
     await using folder = await temporaryFolder()
     const path = join(folder.path, 'body')
