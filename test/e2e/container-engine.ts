@@ -1,5 +1,5 @@
-// A dockerd of the test's own, with docker and docker-compose as its clients. It touches no firewall and no bridge but
-// those of the networks that are made with it.
+// A dockerd of the test's own, with docker and docker-compose as its clients. It touches no firewall, no setting of the
+// kernel, and no bridge but those of the networks that are made with it.
 
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -39,6 +39,7 @@ export async function startEngine(folder: string): Promise<Engine> {
     pidfile: join(folder, 'docker.pid'),
     hosts: [`unix://${socket}`],
     iptables: false,
+    'ip-forward': false,
     bridge: 'none',
   }
   await writeFile(configuration, JSON.stringify(settings))
