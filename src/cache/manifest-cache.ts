@@ -126,9 +126,8 @@ export class ManifestCache {
     if (remembered !== undefined) return remembered
     const { store, membership } = this.#options
     const forgotten = this.#forgotten
-    if (!(await membership.isLinked(repository, 'manifest', digest))) {
-      if (!(await membership.isNamed(repository, 'manifest', digest))) return undefined
-    }
+    const isLinked = await membership.isLinked(repository, 'manifest', digest)
+    if (!isLinked && !(await membership.isNamed(repository, 'manifest', digest))) return undefined
     const manifest = await store.readManifest(repository, digest)
     if (manifest === undefined) return undefined
     if (digestOf(manifest.bytes, algorithmOf(digest)) !== digest) {
@@ -137,7 +136,10 @@ export class ManifestCache {
       return undefined
     }
     // What was removed while it was being read must not stay in memory.
-    if (forgotten === this.#forgotten) this.#memory.set(key, manifest)
+    if (forgotten !== this.#forgotten) return manifest
+    // It came by way of another repository: from now on this one has it, and names what it names.
+    if (!isLinked) await this.#keep(repository, manifest)
+    this.#memory.set(key, manifest)
     return manifest
   }
 

@@ -1,5 +1,7 @@
 /** By tag: fresh, revalidated, moved, gone; one shared HEAD, and what is held when the answer takes long. */
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { ask } from '../support/client.ts'
 import { fault } from '../support/fault-script.ts'
@@ -195,4 +197,27 @@ test('If-None-Match is 304 with the digest quoted, bare, weak or in a list, and 
   }
   assert.equal((await pair.get(TAG, { headers: { 'if-none-match': '"sha256:other"' } })).status, 200)
   assert.equal((await ask(`${pair.gateway.url}/v2/${TAG}`)).status, 200)
+})
+
+test('a tag that moves to a manifest which came by way of another repository is kept like any other', async () => {
+  await using pair = await startAged()
+  const { registry, clock } = pair
+  registry
+    .repository('acme/other')
+    .add(...one.manifests, ...two.manifests)
+    .tag('1', two.root)
+  const [child] = two.manifests
+  assert.ok(child)
+  registry.repository('acme/app').tag('child', child)
+  await pair.get('acme/app/manifests/child')
+  await pair.get('acme/other/manifests/1')
+  registry.repository('acme/other').tag('1', child)
+  clock.advance(2 * MINUTE)
+  assert.equal((await pair.get('acme/other/manifests/1')).headers['docker-content-digest'], child.digest)
+  assert.equal(pair.logged('store.failed'), 0)
+  const folder = join(
+    pair.gateway.data,
+    'origin/docker/registry/v2/repositories/acme/other/_manifests/tags/1/current/link',
+  )
+  assert.equal(await readFile(folder, 'utf8'), child.digest)
 })
