@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { getRequestListener, type HttpBindings } from '@hono/node-server'
@@ -40,6 +40,9 @@ const LIMITS: ListenerLimits = {
   maxConnections: 4096,
 }
 
+/** How long a client that does not end its side keeps a drain waiting. */
+const LINGER_MS = 10_000
+
 export interface ListenerOptions {
   /** Address to listen on; undefined or empty for every interface. */
   readonly host?: string | undefined
@@ -70,6 +73,8 @@ export class Listener implements AsyncDisposable {
   readonly #certificates: CertificateChoice | undefined
   readonly #refusal: Refusal
   readonly #running = new Set<Running>()
+  /** Connections that had their last reply, and when the client has ended them too. */
+  readonly #lingering = new Map<Socket, Promise<void>>()
   #serve: RequestListener
   #draining = false
   #closed: Promise<void> | undefined
@@ -87,7 +92,7 @@ export class Listener implements AsyncDisposable {
     this.url = `${certificates === undefined ? 'http' : 'https'}://${authorityOf(options.host, port)}`
     this.#refusal = new Refusal({
       maxHeaders: options.limits?.maxHeaders ?? LIMITS.maxHeaders,
-      isBusy: (socket) => [...this.#running].some((running) => running.socket === socket),
+      isBusy: (socket) => this.#isBusy(socket),
       onRefused: options.onRefused,
     })
     this.#refusal.guard(server)
@@ -131,10 +136,12 @@ export class Listener implements AsyncDisposable {
     this.#draining = true
     for (const running of this.#running) running.closeAfter()
     if (delayMs > 0 && this.#closed === undefined) await sleep(delayMs)
-    const closed = this.#stopListening()
-    this.#server.closeIdleConnections()
     const timer = new AbortController()
     const deadline = sleep(timeoutMs, false, { signal: timer.signal }).catch(() => false)
+    // To Node these are idle, and it closes what is idle with the server.
+    await Promise.race([Promise.all(this.#lingering.values()), deadline])
+    const closed = this.#stopListening()
+    this.#server.closeIdleConnections()
     const inTime = await Promise.race([closed.then(() => true), deadline])
     timer.abort()
     if (!inTime) await this.close()
@@ -158,20 +165,44 @@ export class Listener implements AsyncDisposable {
     return this.#closed
   }
 
+  /**
+   * Ends our side and waits for the client to end its own. That the kernel took the last bytes does not say that they
+   * arrived, and with the process that is PID 1 of a container its network goes, and all that is still on the way.
+   */
+  #linger(socket: Socket): void {
+    if (socket.destroyed || this.#lingering.has(socket)) return
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#lingering.set(socket, promise)
+    socket.once('close', () => {
+      clearTimeout(timer)
+      this.#lingering.delete(socket)
+      resolve()
+    })
+    socket.end()
+  }
+
+  #isBusy(socket: Duplex): boolean {
+    return [...this.#running].some((running) => running.socket === socket)
+  }
+
   #accept(incoming: IncomingMessage, outgoing: ServerResponseOf): void {
+    const { socket } = incoming
     const running: Running = {
-      socket: incoming.socket,
+      socket,
       closeAfter: () => {
         if (!outgoing.headersSent) outgoing.shouldKeepAlive = false
+        // What Node calls at the end of such a reply.
+        socket.destroySoon = () => this.#linger(socket)
       },
     }
     this.#running.add(running)
     outgoing.once('close', () => {
       this.#running.delete(running)
       // A reply that left before the drain began said keep-alive: its connection is idle only now.
-      if (this.#draining) setImmediate(() => this.#server.closeIdleConnections())
+      if (this.#draining) setImmediate(() => this.#isBusy(socket) || this.#linger(socket))
     })
-    if (this.#draining) outgoing.shouldKeepAlive = false
+    if (this.#draining) running.closeAfter()
     if (!this.#refusal.refuses(incoming, outgoing)) this.#serve(incoming, outgoing)
   }
 }
@@ -179,7 +210,7 @@ export class Listener implements AsyncDisposable {
 type ServerResponseOf = Parameters<RequestListener>[1]
 
 interface Running {
-  readonly socket: Duplex
+  readonly socket: Socket
   /** Makes the connection end with this reply. */
   readonly closeAfter: () => void
 }

@@ -1,5 +1,6 @@
 /** The listener against raw TCP: framing tricks, limits, TLS by name, and how it ends. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -269,6 +270,26 @@ test('draining finishes what is under way, says close, and then refuses', async 
   await idleClosed
   assert.deepEqual(await raw(listener.port, head('')), { text: '', closed: true })
 })
+
+for (const [when, delayMs, waitMs] of [
+  ['before', 200, 0],
+  ['after', 0, 200],
+] as const) {
+  test(`a drain waits for the client to end a connection whose reply is out ${when} the listener closes`, async (t) => {
+    const { listener } = await open(t, {}, waitMs)
+    const socket = connect({ port: listener.port, host: '127.0.0.1', allowHalfOpen: true })
+    t.after(() => socket.destroy())
+    await once(socket, 'connect')
+    socket.resume().write(head(''))
+    await sleep(waitMs / 2)
+    const drained = listener.drain({ delayMs, timeoutMs: 5000 })
+    if (waitMs === 0) socket.write(head(''))
+    await once(socket, 'end')
+    assert.equal(await Promise.race([drained, sleep(500, 'still waiting')]), 'still waiting')
+    socket.end()
+    assert.equal(await drained, true)
+  })
+}
 
 test('what outlasts the drain is cut at its deadline', async (t) => {
   const { listener } = await open(t, {}, 60_000)
