@@ -74,9 +74,12 @@ function ownAddresses({ routes }: UpstreamConfig, gateway: Gateway): string[] {
   return [...urls, ...routes.hosts]
 }
 
-function describeAccess({ auth, network, offline }: UpstreamConfig): string {
-  if (offline) return 'offline'
-  return auth === undefined && network.cert === undefined ? 'anonymous' : 'credentials, shared with all clients'
+/** What the gateway is upstream, and who of the clients may use that. */
+function describeAccess({ access, auth, network, offline, clients }: UpstreamConfig): string {
+  const identity = auth === undefined && network.cert === undefined ? 'anonymous' : 'credentials'
+  const whose = offline ? 'offline' : identity
+  if (clients !== undefined) return `${whose}, for some clients`
+  return whose === 'credentials' && access === 'shared' ? 'credentials, shared with all clients' : whose
 }
 
 function formatExamples({ config, gateway, out }: BannerOptions): string {

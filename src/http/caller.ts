@@ -29,10 +29,7 @@ export class Callers {
   }
 }
 
-/**
- * `authorized` alone proves nothing: on a resumed TLS 1.3 session Node says true where no certificate was ever shown, so
- * there has to be one as well.
- */
+/** Two things must hold: there is a certificate, and Node found it good. A resumed session is asked both again. */
 function readCertificate(socket: TLSSocket): CallerCertificate | 'none' {
   const { subject, subjectaltname } = socket.getPeerCertificate()
   // Without a certificate Node gives an empty object, whatever its type says.
