@@ -243,6 +243,7 @@ class RunningGateway implements Gateway {
     const open = await Listener.open({
       ...config.admin.address,
       place: place === undefined ? 'admin.address' : `${formatPlace(place)} admin.address`,
+      takesBodies: true,
       serve: listenerFor(app),
     })
     this.#allListeners.push(open)

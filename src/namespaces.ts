@@ -194,7 +194,7 @@ export class Namespaces implements AsyncDisposable {
       },
       onCompleteFailed: (repository, digest, error) => observer.completeFailed(name, label, repository, digest, error),
     })
-    keeper.add({
+    await keeper.add({
       name,
       label,
       store,
@@ -216,6 +216,6 @@ export class Namespaces implements AsyncDisposable {
 }
 
 /** The folder of a namespace: a port's colon is no character for one. */
-function folderOf(name: string): string {
+export function folderOf(name: string): string {
   return name.replace(':', '_')
 }

@@ -226,6 +226,7 @@ const HOMES: Readonly<Record<string, { readonly in: readonly string[]; readonly 
       'access/htpasswd-file.ts',
       'gateway.ts',
       'namespaces.ts',
+      'open-desk.ts',
       'upstream-options.ts',
     ],
   },

@@ -2,6 +2,7 @@
 import type { Config } from '../config/config.ts'
 import { readEnvironmentProxy } from '../config/environment.ts'
 import { startGateway } from '../gateway.ts'
+import { openFolderDesk } from '../open-desk.ts'
 import { createLog, type Log } from '../telemetry/log.ts'
 import { SecretSet } from '../telemetry/redact.ts'
 import { openUpstream } from '../upstream/client.ts'
@@ -9,7 +10,7 @@ import { upstreamOptionsOf } from '../upstream-options.ts'
 import type { Probes, Runtime } from './runtime.ts'
 
 export function openRuntime(): Runtime {
-  return { openLog, startGateway, openProbes }
+  return { openLog, startGateway, openFolderDesk, openProbes }
 }
 
 function openLog(config: Config): Log {

@@ -23,6 +23,8 @@ export interface RefusalOptions {
   readonly maxHeaders: number
   /** Whether a response is under way on the connection. */
   readonly isBusy: (socket: Duplex) => boolean
+  /** Whether other methods than GET and HEAD may bring a body of a known length. */
+  readonly takesBodies: boolean
   /** Called once for each refusal. Must not throw. */
   readonly onRefused?: ((refused: Refused) => void) | undefined
 }
@@ -64,7 +66,7 @@ export class Refusal {
   refuses(incoming: IncomingMessage, outgoing: ServerResponse): boolean {
     // Sent behind a request that was refused: part of its body, or of somebody's trick. Its connection is closing.
     if (this.#refused.has(incoming.socket)) return true
-    const problem = problemOf(incoming, this.#options.maxHeaders)
+    const problem = problemOf(incoming, this.#options)
     if (problem !== undefined) this.#refuse(incoming, outgoing, problem)
     return problem !== undefined
   }
@@ -92,7 +94,7 @@ export class Refusal {
 /** What is wrong with a request before anybody asks what it wants. */
 function problemOf(
   { headers, rawHeaders, method, url = '' }: IncomingMessage,
-  maxHeaders: number,
+  { maxHeaders, takesBodies }: RefusalOptions,
 ): Problem | undefined {
   if (rawHeaders.length > 2 * maxHeaders) return { status: 431, message: 'too many headers' }
   const hosts: string[] = []
@@ -104,7 +106,9 @@ function problemOf(
   }
   const hasBody = headers['transfer-encoding'] !== undefined || !/^0*$/.test(headers['content-length'] ?? '')
   if (!hasBody) return undefined
-  return method === 'GET' || method === 'HEAD'
+  const isRead = method === 'GET' || method === 'HEAD'
+  if (takesBodies && !isRead && headers['transfer-encoding'] === undefined) return undefined
+  return isRead
     ? { status: 400, message: 'a GET or HEAD has no body' }
     : { status: 405, message: 'this gateway only answers GET and HEAD' }
 }

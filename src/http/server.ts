@@ -52,6 +52,8 @@ export interface ListenerOptions {
   readonly place: string
   readonly tls?: TlsOptions | undefined
   readonly serve: RequestListener
+  /** Whether methods that change something may bring a body of a known length; a registry takes none. Default: false. */
+  readonly takesBodies?: boolean
   /** Told of what was refused before it was a request: those never reach `serve`. Must not throw. */
   readonly onRefused?: (refused: Refused) => void
   readonly limits?: Partial<ListenerLimits>
@@ -94,6 +96,7 @@ export class Listener implements AsyncDisposable {
       maxHeaders: options.limits?.maxHeaders ?? LIMITS.maxHeaders,
       isBusy: (socket) => this.#isBusy(socket),
       onRefused: options.onRefused,
+      takesBodies: options.takesBodies === true,
     })
     this.#refusal.guard(server)
     server.on('request', (incoming, outgoing) => this.#accept(incoming, outgoing))

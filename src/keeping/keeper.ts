@@ -58,10 +58,14 @@ export class Keeper implements AsyncDisposable {
     this.#room = new Room(options, this.#namespaces)
   }
 
-  /** Keeps a namespace from now on. What it holds is taken from the ledger until it is counted. */
-  add(namespace: KeptNamespace): void {
+  /**
+   * Keeps a namespace from now on. Resolves, without ever rejecting, when its size is known as far as the ledger knows it;
+   * what it really takes is known after the first sweep.
+   */
+  async add(namespace: KeptNamespace): Promise<void> {
     this.#namespaces.set(namespace.name, namespace)
-    void this.#estimate(namespace)
+    await this.#estimate(namespace)
+    await this.measureLeftovers(namespace.name)
   }
 
   remove(name: string): void {
@@ -297,7 +301,7 @@ export class Keeper implements AsyncDisposable {
   }
 
   async #estimate({ name, usage }: KeptNamespace): Promise<void> {
-    usage.estimate((await this.#options.ledger.readVerifiedBytes(name)) ?? 0)
+    usage.estimate((await this.#options.ledger.readVerifiedBytes(name).catch(() => 0)) ?? 0)
   }
 
   /** One change at a time, in the order they were asked for. */

@@ -2,7 +2,7 @@
 import { EventEmitter } from 'node:events'
 import { join } from 'node:path'
 import type { Gateway, GatewayOptions } from '../../../src/gateway.ts'
-import type { ProbedUpstream, Runtime } from '../../../src/cli/runtime.ts'
+import type { FolderDesk, ProbedUpstream, Runtime } from '../../../src/cli/runtime.ts'
 import type { ProcessEvents } from '../../../src/cli/serve.ts'
 import type { Output, Surroundings } from '../../../src/cli/terminal.ts'
 import type { Log } from '../../../src/telemetry/log.ts'
@@ -73,6 +73,13 @@ export class TestRuntime implements Runtime {
         await this.onClose()
       },
     }
+  }
+
+  /** What a folder's desk does; none is there unless a test says so. */
+  desk: () => Promise<FolderDesk> = () => Promise.reject(new Error('this test has no folder'))
+
+  openFolderDesk(): Promise<FolderDesk> {
+    return this.desk()
   }
 
   openProbes(): { upstreams: readonly ProbedUpstream[]; [Symbol.asyncDispose](): Promise<void> } {
