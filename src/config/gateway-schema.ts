@@ -38,23 +38,17 @@ export function gatewaySchema(surroundings: Surroundings) {
     }),
     keep: section(
       {
-        quota: leaves
-          .size('500GiB')
-          .prefault('unlimited')
-          .meta({
-            description:
-              'Most bytes of images that all upstreams together may hold; before it is exceeded the least recently used image goes.',
-          }),
+        quota: leaves.size('500GiB').prefault('unlimited').meta({
+          description:
+            'Most bytes of images that all upstreams together may hold; before it is exceeded the least recently used image goes.',
+        }),
         free: leaves.shareOrSize('10%').prefault('10%').meta({
           description:
             'Share of the disk, or bytes, that stays free: what does not fit beside it is passed through and not stored.',
         }),
-        idle: leaves
-          .duration('90d')
-          .prefault('unlimited')
-          .meta({
-            description: "An image that nobody asked for in so long goes; the shorter of this and the upstream's own.",
-          }),
+        idle: leaves.duration('90d').prefault('unlimited').meta({
+          description: "An image that nobody asked for in so long goes; the shorter of this and the upstream's own.",
+        }),
       },
       'What stays on the disk, for all upstreams together.',
     ),
