@@ -5,27 +5,24 @@
  * The hash follows the contiguous front. Bytes of a body that reaches the blob's end are held back at its tail until
  * the digest is right, so that no client ever holds a complete body that is wrong.
  */
-import { abortable, delay } from '../async/abort.ts'
+import { abortable } from '../async/abort.ts'
 import type { ByteSource } from '../async/byte-source.ts'
 import type { Interval } from '../async/intervals.ts'
-import { GatewayError, isNonAnswer, type ErrorCode } from '../errors.ts'
+import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { FileStamp, Incoming } from '../store/store.ts'
 import type { BlobRange, BlobStream } from '../upstream/upstream.ts'
+import { Resumption } from './resumption.ts'
 import { isArriving, planTransfer, type SchedulePolicy, type Transfer, type Want } from './schedule.ts'
 
 /** The tail of a body that waits for the digest. Small enough to be lost in a pull, large enough to matter to nobody. */
 export const HOLD_BACK_BYTES = 256 * 1024
 /** With less than this missing an abandoned fill finishes. */
 const FINISH_BELOW_BYTES = 16 * 1024 * 1024
-/** Transfers in a row that bring no byte before the fill gives up. */
-const MAX_BARREN_TRANSFERS = 5
-const RESUME_DELAY_MS = 100
 /** Bytes of one transfer that may wait for the disk: enough to write them in few calls. */
 const WRITE_AHEAD_BYTES = 1024 * 1024
 /** After these the bytes here are worth nothing, or the disk needs their room. */
 const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
-const MAX_RESUME_DELAY_MS = 5_000
 /** Who opened a fill reads it within this. */
 const IDLE_GRACE_MS = 100
 
@@ -91,13 +88,11 @@ export class Fill {
   readonly #answered = Promise.withResolvers<void>()
   readonly #done = Promise.withResolvers<void>()
   readonly #stopped = new AbortController()
+  readonly #resumption: Resumption
   readonly #startedAt = performance.now()
   #knownSize: number | undefined
   #state: 'filling' | 'verifying' | 'committed' | 'failed' = 'filling'
   #error: GatewayError | undefined
-  #isSingle = false
-  #barren = 0
-  #resuming = 0
   #wholeWanted = false
   #graceTimer: NodeJS.Timeout | undefined
   #isFileOpen = true
@@ -106,6 +101,7 @@ export class Fill {
   constructor(options: FillOptions) {
     this.#options = options
     this.#incoming = options.incoming
+    this.#resumption = new Resumption(options.random)
     this.digest = options.digest
     this.done = this.#done.promise
     this.done.catch(() => undefined)
@@ -272,7 +268,7 @@ export class Fill {
       void this.#verify(size)
       return
     }
-    if (this.#resuming > 0 || this.#options.source === undefined) return
+    if (this.#resumption.isWaiting || this.#options.source === undefined) return
     if (size === undefined) {
       // The transfer that tells the length goes on where an earlier one was cut.
       if (this.#transfers.size === 0) this.#launch({ from: held.heldFrom(0), to: Infinity })
@@ -282,7 +278,7 @@ export class Fill {
     for (;;) {
       const claims = [...this.#transfers]
       const { policy } = this.#options
-      const transfer = planTransfer({ size, held, claims, wants, policy, isSingle: this.#isSingle })
+      const transfer = planTransfer({ size, held, claims, wants, policy, isSingle: this.#resumption.isSingle })
       if (transfer === undefined) return
       const shortened = claims.find((claim) => claim === transfer.shortens)
       if (shortened !== undefined) shortened.to = transfer.from
@@ -352,7 +348,7 @@ export class Fill {
     }
     if (stream.from !== running.position) {
       // 200 to a range: take the whole from the front, on this one connection.
-      this.#isSingle = true
+      this.#resumption.useOneConnection()
       for (const other of this.#transfers) if (other !== running) other.abort.abort()
       running.position = stream.from
       running.arrived = stream.from
@@ -383,8 +379,7 @@ export class Fill {
       if (!this.#incoming.held.contains(offset, offset + length)) {
         await this.#incoming.write(chunks, offset)
         this.#incoming.advance(this.#incoming.held.heldFrom(0))
-        // Only new bytes count: an upstream that starts over each time and ends early would go on for ever.
-        this.#barren = 0
+        this.#resumption.progressed()
       }
       running.position += length
       this.#wake(false)
@@ -402,37 +397,16 @@ export class Fill {
     if (this.#state !== 'filling') return
     if (running.abort.signal.aborted) return this.#pump()
     const error = cause instanceof GatewayError ? cause : invalid(`${this.digest}: ${String(cause)}`, cause)
-    if (!this.#mayResume(error)) return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
-    // What fails while we wait already was cut by the same cause.
-    if (this.#resuming === 0) this.#barren++
+    const isLarge = (this.#knownSize ?? 0) >= this.#options.policy.parallelFromBytes
+    const hasOthers = this.#transfers.size > 0
+    const isAdmitted = this.#resumption.admits(error, {
+      hasBegun: hasOthers || this.#incoming.held.bytes > 0,
+      isParallel: hasOthers || isLarge,
+    })
+    if (!isAdmitted) return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
     this.#options.onEvent({ kind: 'resumed', position: running.position, reason: error.message })
-    await this.#pauseBeforeResume(error)
+    await this.#resumption.pause(error, this.#stopped.signal)
     this.#pump()
-  }
-
-  /** A cut is resumed while bytes keep coming. What was refused outright at the first byte is the answer. */
-  #mayResume(error: GatewayError): boolean {
-    if (error.code === 'UPSTREAM_INVALID') {
-      const isLarge = (this.#knownSize ?? 0) >= this.#options.policy.parallelFromBytes
-      const wasParallel = !this.#isSingle && (isLarge || this.#transfers.size > 0)
-      this.#isSingle = true
-      return wasParallel && this.#barren < MAX_BARREN_TRANSFERS
-    }
-    // No connection was free in time: that is as good as being asked to slow down.
-    const isBusy = error.code === 'UPSTREAM_THROTTLED' || error.code === 'OVERLOADED'
-    if (isBusy) this.#isSingle = true
-    const mayComeBack = isBusy || isNonAnswer(error)
-    const hasBegun = this.#incoming.held.bytes > 0 || this.#transfers.size > 0
-    return mayComeBack && hasBegun && this.#barren < MAX_BARREN_TRANSFERS
-  }
-
-  async #pauseBeforeResume(error: GatewayError): Promise<void> {
-    const backoff = RESUME_DELAY_MS * 2 ** (this.#barren - 1) * (0.5 + this.#options.random())
-    const pauseMs =
-      this.#barren === 1 && error.retryAfterMs === undefined ? 0 : Math.max(backoff, error.retryAfterMs ?? 0)
-    this.#resuming++
-    await delay(Math.min(pauseMs, MAX_RESUME_DELAY_MS), this.#stopped.signal).catch(() => undefined)
-    this.#resuming--
   }
 
   async #verify(size: number): Promise<void> {
