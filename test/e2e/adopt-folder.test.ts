@@ -128,13 +128,15 @@ void describe('a folder of the distribution layout', { concurrency: false, skip:
           await craneAll(gateway.all, images)
           await gateway.stop()
         }
-        const asked = upstream.requests().slice(mark)
+        // The line of the probe that saw it ready may come late.
+        const asked = upstream
+          .requests()
+          .slice(mark)
+          .filter(({ path }) => path !== '/v2/')
         assert.deepEqual(asked.filter(isBlobGet), [])
         const found = asked.filter(({ status }) => status === 200)
-        assert.ok(
-          found.every(({ method, path }) => method === 'HEAD' || path.includes('/tags/list')),
-          'no manifest was fetched',
-        )
+        const fetched = found.filter(({ method, path }) => method !== 'HEAD' && !path.includes('/tags/list'))
+        assert.deepEqual(fetched, [])
         t.diagnostic(
           `adopted from ${name}, upstream up: 0 blobs and 0 manifests fetched; ${found.length} HEADs and lists of its tags, ` +
             `${asked.length - found.length} questions for referrers (it has none)`,

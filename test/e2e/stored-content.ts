@@ -98,9 +98,10 @@ const ACCEPT = [
   'application/vnd.docker.distribution.manifest.v2+json',
 ].join(', ')
 
-/** Gets and hashes a body without keeping it. */
+/** Gets and hashes a body without keeping it. Status 0: the connection ended before there was any. */
 export async function getDigest(url: string): Promise<Got> {
-  const response = await fetch(url, { headers: { accept: ACCEPT } })
+  const response = await fetch(url, { headers: { accept: ACCEPT } }).catch(() => undefined)
+  if (response === undefined) return { status: 0, digest: '', bytes: 0, isCut: true }
   const hash = createHash('sha256')
   let bytes = 0
   let isCut = false
