@@ -122,6 +122,8 @@ class RunningGateway implements Gateway {
       quotaBytes: config.keep.quota,
       freeFloorBytes: await freeFloorOf(config),
       observe: observer.keeping.bind(observer),
+      learn: ({ name, store }, signal) =>
+        rebuildNamespace({ namespace: name, store, ledger, parse: parseManifest, signal, report: () => undefined }),
     })
     metrics.watchUpstreams('entrepot_store_bytes', 'Bytes held on the disk', () =>
       keeper.namespaces.map(({ label, usage }) => [label, usage.bytes]),

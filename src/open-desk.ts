@@ -38,6 +38,7 @@ export async function openFolderDesk(config: Config): Promise<OpenedDesk> {
     quotaBytes: config.keep.quota,
     freeFloorBytes: 0,
     observe,
+    learn: ({ name, store }) => rebuild(name, store, ledger),
   })
   parts.use(keeper)
   for (const { name, upstream, host } of await namespacesIn(config)) {

@@ -15,6 +15,11 @@ import { sweepNamespace, type SweepReport } from './sweep.ts'
 export interface KeeperOptions extends RoomLimits {
   readonly ledger: Ledger
   readonly observe: KeepingObserver
+  /**
+   * Lets the ledger know what the folder holds and it does not, such as what somebody copied in: the folder is the truth,
+   * and a sweep must not take for needless what is only unknown.
+   */
+  readonly learn: (namespace: KeptNamespace, signal: AbortSignal) => Promise<unknown>
   readonly clock: Clock
   readonly random: () => number
   /** An image used since is not evicted for space: its pull may be under way. Default: 5 min. */
@@ -47,7 +52,9 @@ export class Keeper implements AsyncDisposable {
   readonly #namespaces = new Map<string, KeptNamespace>()
   readonly #room: Room
   readonly #closing = new AbortController()
-  #running: Promise<unknown> = Promise.resolve()
+  readonly #changes = new Line()
+  /** Apart from evictions: a sweep of a million blobs must not keep a pull from its room. */
+  readonly #sweeps = new Line()
   #loop: Promise<void> | undefined
   #isPressing = false
   /** By namespace: until when another look would find nothing to evict. */
@@ -101,14 +108,20 @@ export class Keeper implements AsyncDisposable {
       const reservation = this.#room.tryReserve(namespace, bytes, await namespace.store.freeBytes())
       if (reservation !== undefined) return reservation
       if (!mayEvict || this.#isBarren(name) || this.#closing.signal.aborted) return undefined
-      await this.#alone(() => this.#makeRoom(namespace, bytes))
+      await this.#changes
+        .run(() => this.#makeRoom(namespace, bytes))
+        .catch((error: unknown) => {
+          // Without room the body is served through: no pull fails because nothing could be evicted.
+          this.#barrenUntil.set(name, performance.now() + BARREN_MS)
+          this.#failed('evict', error, namespace)
+        })
     }
     return undefined
   }
 
   /** One look: drops old leftovers, evicts what is idle, and gets below every limit that is exceeded. */
   async keep(): Promise<void> {
-    await this.#alone(async () => {
+    await this.#changes.run(async () => {
       for (const name of this.#namespaces.keys()) await this.measureLeftovers(name)
       await this.#evict({ excess: () => this.#excess(false), withIdle: true })
     })
@@ -127,9 +140,11 @@ export class Keeper implements AsyncDisposable {
     namespace: KeptNamespace,
     { isDry, minAgeMs }: { readonly isDry: boolean; readonly minAgeMs?: number },
   ): Promise<SweepReport | undefined> {
-    return this.#alone(async () => {
-      const { ledger, observe, clock, orphanMinAgeMs = ORPHAN_MIN_AGE_MS } = this.#options
+    return this.#sweeps.run(async () => {
+      const { ledger, observe, learn, clock, orphanMinAgeMs = ORPHAN_MIN_AGE_MS } = this.#options
       const { signal } = this.#closing
+      if (!(await ledger.isComplete(namespace.name))) return undefined
+      await learn(namespace, signal)
       const now = clock.now()
       const report = await sweepNamespace({
         namespace,
@@ -150,12 +165,12 @@ export class Keeper implements AsyncDisposable {
 
   /** Runs what changes the store by the operator's word, while nothing else is evicted. */
   runAlone<T>(work: () => Promise<T>): Promise<T> {
-    return this.#alone(work)
+    return this.#changes.run(work)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new DOMException('the gateway is stopping', 'AbortError'))
-    await Promise.allSettled([this.#loop, this.#running])
+    await Promise.allSettled([this.#loop, this.#changes.last, this.#sweeps.last])
   }
 
   async #look(): Promise<void> {
@@ -201,7 +216,7 @@ export class Keeper implements AsyncDisposable {
   #press(): void {
     if (this.#isPressing) return
     this.#isPressing = true
-    const work = this.#alone(async () => {
+    const work = this.#changes.run(async () => {
       this.#isPressing = false
       await this.#evict({ excess: () => this.#excess(true), withIdle: false })
     })
@@ -295,20 +310,18 @@ export class Keeper implements AsyncDisposable {
       const usage = await ledger.readUsage(namespace.name, image.repository, digest)
       if (usage !== undefined && usage.lastGetAt > image.usedAt) return false
     }
-    const removed = await removeImage({ namespace, ledger, observe }, image, reason)
-    if (removed === undefined) this.#failed('evict', new Error('the ledger does not answer'), namespace)
-    return removed !== undefined
+    try {
+      const removed = await removeImage({ namespace, ledger, observe }, image, reason)
+      if (removed === undefined) this.#failed('evict', new Error('the ledger does not answer'), namespace)
+      return removed !== undefined
+    } catch (error) {
+      this.#failed('evict', error, namespace)
+      return false
+    }
   }
 
   async #estimate({ name, usage }: KeptNamespace): Promise<void> {
     usage.estimate((await this.#options.ledger.readVerifiedBytes(name).catch(() => 0)) ?? 0)
-  }
-
-  /** One change at a time, in the order they were asked for. */
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#running.then(work)
-    this.#running = done.catch(() => undefined)
-    return done
   }
 
   #failed(what: string, error: unknown, namespace?: KeptNamespace): undefined {
@@ -321,6 +334,18 @@ export class Keeper implements AsyncDisposable {
 interface Goal {
   readonly excess: () => Promise<Excess>
   readonly withIdle: boolean
+}
+
+/** One piece of work at a time, in the order they came. */
+class Line {
+  /** Ends with the last of them; never rejects. */
+  last: Promise<unknown> = Promise.resolve()
+
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.last.then(work)
+    this.last = done.catch(() => undefined)
+    return done
+  }
 }
 
 /** Members of an image of which each is asked for its last use; of larger ones only the image itself is. */

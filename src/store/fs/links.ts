@@ -7,7 +7,7 @@ import type { Tag } from '../../oci/reference.ts'
 import type { Repository } from '../../oci/repository.ts'
 import { blobPath, linkPath, mediaTypePath, revokedPath, tagIndexPath, tagLinkPath, tagPath } from '../layout.ts'
 import type { LinkKind, LinkState } from '../store.ts'
-import { isAbsence, orAbsent, storeError } from './fs-error.ts'
+import { errnoOf, isAbsence, orAbsent, storeError } from './fs-error.ts'
 import type { GroupCommit } from './group-commit.ts'
 import { readSmallFile, removeFile, writeSmallFile, type SmallFileWriter } from './small-file.ts'
 
@@ -116,10 +116,12 @@ export class Links {
 
   async removeTag(repository: Repository, tag: Tag): Promise<void> {
     const path = this.#absolute(tagPath(repository, tag))
+    await this.#remove(tagLinkPath(repository, tag))
     try {
       await rm(path, { recursive: true, force: true })
     } catch (error) {
-      if (!isAbsence(error)) throw storeError('remove', path, error)
+      // Somebody writes the tag anew at this moment: then its history stays.
+      if (!isAbsence(error) && errnoOf(error) !== 'ENOTEMPTY') throw storeError('remove', path, error)
     }
     void this.#options.group.add(dirname(path), 'name')
   }

@@ -66,11 +66,17 @@ export async function* listBlobLinks(root: string, repository: Repository): Asyn
   yield* digestFolders(join(root, layersPath(repository)))
 }
 
-/** Every blob's file, in lexical order of the digest. Only one two-letter folder's names are in memory at a time. */
+/**
+ * Every blob's file, in lexical order of the digest; also of those that come while it walks, in a folder it has not opened
+ * yet. Only one two-letter folder's names are in memory at a time.
+ */
 export async function* listBlobs(root: string): AsyncGenerator<BlobEntry> {
   for (const algorithm of ALGORITHMS) {
     const folder = join(root, BLOBS, algorithm)
-    for (const prefix of await readFolderNames(folder)) {
+    if ((await orAbsent('look up', folder, lstat(folder))) === undefined) continue
+    // Each of the 256 that can be, not only those there at the start: what comes behind the walk is found by it.
+    for (let first = 0; first < 256; first++) {
+      const prefix = first.toString(16).padStart(2, '0')
       const hexes = await readFolderNames(join(folder, prefix))
       for (let start = 0; start < hexes.length; start += WIDTH) {
         const slice = hexes.slice(start, start + WIDTH)
