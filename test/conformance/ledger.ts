@@ -169,6 +169,95 @@ export function ledgerConformance(name: string, open: () => Promise<Ledger>): vo
       assert.equal(await ledger.readUsage(hub, alpine, aDigest('unused')), undefined)
     })
 
+    ledgerTest('images are what a tag points to or nothing names, by name and by last use', async (ledger) => {
+      const layer: ChildRecord = { digest: aDigest('base'), size: 9, role: 'layer' }
+      ledger.writeManifest(hub, alpine, aDigest('amd64'), [layer], 10)
+      ledger.writeManifest(hub, alpine, aDigest('index'), [{ digest: aDigest('amd64'), size: 5, role: 'manifest' }], 20)
+      ledger.writeManifest(
+        hub,
+        alpine,
+        aDigest('signature'),
+        [{ digest: aDigest('index'), size: 5, role: 'subject' }],
+        5,
+      )
+      ledger.writeManifest(hub, busybox, aDigest('alone'), [layer], 30)
+      ledger.writeManifest(ghcr, alpine, aDigest('elsewhere'), [layer], 1)
+      ledger.writeTag(hub, alpine, latest, { digest: aDigest('index'), checkedAt: 0 })
+      const names = async (): Promise<unknown> =>
+        (await ledger.listImages(hub, { limit: 10 }))?.images.map((each) => [each.repository, each.digest, each.tags])
+      assert.deepEqual(await names(), [
+        [alpine, aDigest('index'), ['latest']],
+        [busybox, aDigest('alone'), []],
+      ])
+      // A pull of one platform is a use of the index.
+      ledger.touch(hub, alpine, aDigest('amd64'), 'get', 40)
+      ledger.touch(hub, busybox, aDigest('alone'), 'head', 50)
+      const first = await ledger.listLeastUsed(hub, { limit: 1 })
+      assert.deepEqual(first?.images, [
+        { repository: busybox, digest: aDigest('alone'), tags: [], addedAt: 30, usedAt: 30, lastHeadAt: 50, gets: 0 },
+      ])
+      const second = await ledger.listLeastUsed(hub, { limit: 1, after: first.next })
+      assert.deepEqual(
+        second?.images.map(({ digest, usedAt, addedAt }) => [digest, usedAt, addedAt]),
+        [[aDigest('index'), 40, 20]],
+      )
+      assert.deepEqual((await ledger.listLeastUsed(hub, { limit: 1, after: second.next }))?.images, [])
+      assert.deepEqual((await ledger.listImages(hub, { repository: busybox, limit: 10 }))?.images.length, 1)
+      // A tag makes a platform an image of its own.
+      ledger.writeTag(hub, alpine, aTag('amd64'), { digest: aDigest('amd64'), checkedAt: 0 })
+      assert.deepEqual((await ledger.listImages(hub, { repository: alpine, limit: 10 }))?.images.length, 2)
+    })
+
+    ledgerTest('an image holds together what it names, and what names it as its subject', async (ledger) => {
+      const config: ChildRecord = { digest: aDigest('config'), size: 3, role: 'config' }
+      ledger.writeManifest(hub, alpine, aDigest('amd64'), [config], 1)
+      ledger.writeManifest(
+        hub,
+        alpine,
+        aDigest('index'),
+        [
+          { digest: aDigest('amd64'), size: 5, role: 'manifest' },
+          { digest: aDigest('never pulled'), size: 6, role: 'manifest' },
+        ],
+        1,
+      )
+      ledger.writeManifest(hub, alpine, aDigest('sbom'), [{ digest: aDigest('index'), size: 5, role: 'subject' }], 1)
+      assert.deepEqual(await ledger.readClosure(hub, alpine, aDigest('index')), [
+        { parent: undefined, digest: aDigest('index'), role: 'manifest', size: 0, isTagged: false },
+        { parent: aDigest('index'), digest: aDigest('amd64'), role: 'manifest', size: 5, isTagged: false },
+        { parent: aDigest('amd64'), digest: aDigest('config'), role: 'config', size: 3, isTagged: false },
+        { parent: aDigest('index'), digest: aDigest('sbom'), role: 'referrer', size: 0, isTagged: false },
+      ])
+      assert.deepEqual(await ledger.readClosure(ghcr, alpine, aDigest('index')), [])
+    })
+
+    ledgerTest('references count every repository of a namespace, and go with the manifest', async (ledger) => {
+      const layer: ChildRecord = { digest: aDigest('base'), size: 9, role: 'layer' }
+      const subject: ChildRecord = { digest: aDigest('base'), size: 9, role: 'subject' }
+      ledger.writeManifest(hub, alpine, aDigest('m'), [layer], 1)
+      ledger.writeManifest(hub, busybox, aDigest('m'), [layer], 1)
+      ledger.writeManifest(hub, busybox, aDigest('n'), [subject], 1)
+      ledger.writeManifest(ghcr, busybox, aDigest('m'), [layer], 1)
+      const asked = [aDigest('base'), aDigest('m'), aDigest('unknown')]
+      assert.deepEqual(await ledger.countReferences(hub, asked), [2, 2, 0])
+      ledger.removeManifest(hub, alpine, aDigest('m'))
+      ledger.removeManifest(hub, alpine, aDigest('m'))
+      assert.deepEqual(await ledger.countReferences(hub, asked), [1, 1, 0])
+      assert.deepEqual(await ledger.readChildren(hub, alpine, aDigest('m')), [])
+      assert.deepEqual(await ledger.readParents(hub, alpine, aDigest('base')), [])
+      assert.deepEqual(await ledger.countReferences('quay.io', asked), [0, 0, 0])
+    })
+
+    ledgerTest('verified bytes add up by namespace', async (ledger) => {
+      ledger.writeVerified(hub, aDigest(1), { size: 100, mtimeMs: 1 })
+      ledger.writeVerified(hub, aDigest(2), { size: 20, mtimeMs: 1 })
+      ledger.writeVerified(ghcr, aDigest(1), { size: 3, mtimeMs: 1 })
+      assert.equal(await ledger.readVerifiedBytes(hub), 120)
+      ledger.removeVerified(hub, aDigest(1))
+      assert.equal(await ledger.readVerifiedBytes(hub), 20)
+      assert.equal(await ledger.readVerifiedBytes('quay.io'), 0)
+    })
+
     ledgerTest('a namespace is complete once that was said of it', async (ledger) => {
       ledger.markComplete(hub)
       ledger.markComplete(hub)

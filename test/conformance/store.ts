@@ -71,6 +71,7 @@ export function storeConformance(name: string, open: () => Promise<StoreFixture>
     describe('links', () => linkTests(open))
     describe('manifests', () => manifestTests(open))
     describe('tags and listings', () => listingTests(open))
+    describe('removal', () => removalTests(open))
   })
 }
 
@@ -422,5 +423,124 @@ function listingTests(open: () => Promise<StoreFixture>): void {
     }
     assert.deepEqual(await store.listRepositories({ last: 'a/a', limit: 2 }), ['a/b', 'a/b/c/d'])
     assert.deepEqual(await store.listRepositories({ limit: 0 }), [])
+  })
+}
+
+function removalTests(open: () => Promise<StoreFixture>): void {
+  it('a removed blob is gone for who comes later; who has it open reads on', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    const bytes = randomBytes(50_000)
+    const digest = await storeBlob(store, bytes)
+    const blob = await store.openBlob(digest)
+    assert.ok(blob !== undefined)
+    const measured = await store.measureBlob(digest)
+    assert.ok(measured !== undefined && measured >= 50_000)
+    assert.equal(await store.removeBlob(digest), measured)
+    assert.equal(await store.removeBlob(digest), 0)
+    assert.equal(await store.openBlob(digest), undefined)
+    assert.equal(await store.statBlob(digest), undefined)
+    assert.equal(await store.measureBlob(digest), undefined)
+    assert.deepEqual(await readAll(blob, blob.size), bytes)
+    await blob.close()
+    await storeBlob(store, bytes)
+    assert.deepEqual(await readBlob(await fixture.reopen(), digest), bytes)
+  })
+
+  it('a removed link is gone, linked or revoked, with its type; the bytes and other links stay', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    const odd = manifestOf({ schemaVersion: 2, manifests: [] }, 'application/vnd.acme.thing.v1+json')
+    await store.writeManifest(alpine, odd)
+    await store.writeManifest(repository('library/debian'), odd)
+    await store.removeLink(alpine, 'manifest', odd.digest)
+    await store.removeLink(alpine, 'manifest', odd.digest)
+    assert.equal(await store.readLink(alpine, 'manifest', odd.digest), 'absent')
+    assert.equal(await store.readLink(repository('library/debian'), 'manifest', odd.digest), 'linked')
+    await store.writeManifest(alpine, { ...odd, mediaType: OCI_INDEX })
+    assert.equal((await store.readManifest(alpine, odd.digest))?.mediaType, OCI_INDEX)
+    await store.revokeLink(alpine, 'manifest', odd.digest)
+    await store.removeLink(alpine, 'manifest', odd.digest)
+    await store.flush()
+    const reopened = await fixture.reopen()
+    assert.equal(await reopened.readLink(alpine, 'manifest', odd.digest), 'absent')
+    assert.ok((await reopened.statBlob(odd.digest)) !== undefined)
+    assert.deepEqual(await reopened.listRepositories({ limit: 10 }), ['library/debian'])
+  })
+
+  it('every blob is listed once, in order, with what it takes of the disk', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    assert.deepEqual(await Array.fromAsync(store.listBlobs()), [])
+    const digests = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => storeBlob(store, Buffer.from(`blob ${index}`))),
+    )
+    digests.push(await storeBlob(store, Buffer.from('other'), digestOf(Buffer.from('other'), 'sha512')))
+    await storeBlob(store, Buffer.alloc(0))
+    const entries = await Array.fromAsync(store.listBlobs())
+    assert.deepEqual(
+      entries.map(({ digest }) => digest),
+      [...digests, digestOf(Buffer.alloc(0))].toSorted(),
+    )
+    for (const { digest, diskBytes, size, mtimeMs } of entries) {
+      assert.equal(diskBytes, await store.measureBlob(digest))
+      assert.deepEqual(await store.statBlob(digest), { size, mtimeMs })
+    }
+  })
+
+  it('blob links of a repository are listed, and repositories with nothing else when they are asked for', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    const one = await storeBlob(store, Buffer.from('one'))
+    const two = await storeBlob(store, Buffer.from('two'))
+    await store.writeLink(repository('only/blobs'), 'blob', one)
+    await store.writeLink(repository('only/blobs'), 'blob', two)
+    await store.writeManifest(repository('all/revoked'), image)
+    await store.revokeLink(repository('all/revoked'), 'manifest', image.digest)
+    const links = await Array.fromAsync(store.listBlobLinks(repository('only/blobs')))
+    assert.deepEqual(links.toSorted(), [one, two].toSorted())
+    assert.deepEqual(await store.listRepositories({ limit: 9 }), [])
+    assert.deepEqual(await store.listRepositories({ limit: 9, any: true }), ['all/revoked', 'only/blobs'])
+  })
+
+  it('the last use is remembered over a restart, also of a revoked manifest', async () => {
+    await using fixture = await open()
+    await fixture.store.writeManifest(alpine, image)
+    const at = Date.UTC(2020, 1, 2)
+    await fixture.store.touchLink(alpine, image.digest, at)
+    await fixture.store.touchLink(alpine, digestOf(Buffer.from('absent')), at)
+    const store = await fixture.reopen()
+    assert.deepEqual(await store.listRevisions(alpine), [{ digest: image.digest, isRevoked: false, usedAt: at }])
+    await store.revokeLink(alpine, 'manifest', image.digest)
+    await store.touchLink(alpine, image.digest, at + 1000)
+    assert.deepEqual(await store.listRevisions(alpine), [{ digest: image.digest, isRevoked: true, usedAt: at + 1000 }])
+  })
+
+  it('interrupted bodies are dropped beyond the bounds, never one that is being written', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    const bodies = [randomBytes(20_000), randomBytes(30_000)]
+    for (const bytes of bodies) {
+      const incoming = await store.openIncoming(digestOf(bytes))
+      await incoming.write([bytes.subarray(0, 10_000)], 0)
+      await incoming.keep()
+    }
+    const written = await store.openIncoming(digestOf(Buffer.from('whole')))
+    await written.write([Buffer.from('who')], 0)
+    const unlimited = { maxBytes: Infinity, maxAgeMs: Infinity }
+    assert.ok((await store.trimLeftovers(unlimited)) >= 20_000)
+    assert.equal(await store.trimLeftovers({ maxBytes: 0, maxAgeMs: Infinity }), 0)
+    assert.equal((await store.openIncoming(digestOf(bodies[0] ?? Buffer.alloc(0)))).held.bytes, 0)
+    await written.write([Buffer.from('le')], 3)
+    await written.commit(5)
+    await written.close()
+    assert.deepEqual(await readBlob(store, digestOf(Buffer.from('whole'))), Buffer.from('whole'))
+  })
+
+  it('pins are kept with the folder', async () => {
+    await using fixture = await open()
+    assert.deepEqual(await fixture.store.readPins(), [])
+    await fixture.store.writePins(['acme/**', 'library/alpine:3.20'])
+    assert.deepEqual(await (await fixture.reopen()).readPins(), ['acme/**', 'library/alpine:3.20'])
   })
 }
