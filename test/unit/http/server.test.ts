@@ -28,8 +28,8 @@ async function open(t: TestContext, limits: Partial<ListenerLimits> = {}, waitMs
   return { listener, seen }
 }
 
-/** Sends bytes as they are; gives all that came back until the other side closed, or nothing more came for a while. */
-function raw(port: number, text: string, quietMs = 150): Promise<{ text: string; closed: boolean }> {
+/** Sends bytes as they are; gives all that came back until the other side closed, or it matches `until`. */
+function raw(port: number, text: string, until?: RegExp): Promise<{ text: string; closed: boolean }> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
     let answer = ''
@@ -38,16 +38,20 @@ function raw(port: number, text: string, quietMs = 150): Promise<{ text: string;
       socket.destroy()
       resolve({ text: answer, closed })
     }
-    const timer = setTimeout(() => finish(false), quietMs)
+    const timer = setTimeout(() => finish(false), GIVE_UP_MS)
     socket.on('data', (chunk) => {
       answer += chunk.toString('latin1')
-      timer.refresh()
+      if (until?.test(answer) === true) finish(false)
     })
     socket.on('error', () => finish(true))
     socket.on('close', () => finish(true))
     socket.write(Buffer.from(text, 'latin1'))
   })
 }
+
+const OK = /\r\n\r\nok$/
+/** A listener that should have closed and did not. */
+const GIVE_UP_MS = 20_000
 
 const SECOND = 'GET /second HTTP/1.1\r\nHost: gw\r\n\r\n' // must never be seen
 const head = (lines: string, target = '/v2/'): string => `GET ${target} HTTP/1.1\r\nHost: gw\r\n${lines}\r\n\r\n`
@@ -135,7 +139,7 @@ test(`${Object.keys(smuggling).length} smuggling probes: refused, closed, and no
     })
   }
   assert.deepEqual(seen, [])
-  assert.match((await raw(listener.port, head(''))).text, /^HTTP\/1\.1 200/)
+  assert.match((await raw(listener.port, head(''), OK)).text, /^HTTP\/1\.1 200/)
 })
 
 test('what is refused is reported once, with the peer and the reason', async (t) => {
@@ -168,27 +172,27 @@ test('what is merely unusual is served', async (t) => {
     head('Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__'),
     'POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: gw\r\nContent-Length: 0\r\n\r\n',
   ]
-  for (const text of fine) assert.match((await raw(listener.port, text, 60)).text, /^HTTP\/1\.1 200/, text)
+  for (const text of fine) assert.match((await raw(listener.port, text, OK)).text, /^HTTP\/1\.1 200/, text)
   assert.equal(seen.length, fine.length)
 })
 
 test('pipelined requests are answered in their order', async (t) => {
   const { listener, seen } = await open(t)
-  const { text } = await raw(listener.port, head('', '/1') + head('', '/2') + head('', '/3'))
+  const { text } = await raw(listener.port, head('', '/1') + head('', '/2') + head('', '/3'), /(?:\r\n\r\nok[^]*){3}/)
   assert.equal(text.match(/HTTP\/1\.1 200/g)?.length, 3)
   assert.deepEqual(seen, ['GET /1', 'GET /2', 'GET /3'])
 })
 
 test('garbage behind a request under way cuts the connection instead of adding to its body', async (t) => {
   const { listener } = await open(t, {}, 100)
-  const { text, closed } = await raw(listener.port, `${head('')}GARBAGE\r\n\r\n`, 400)
+  const { text, closed } = await raw(listener.port, `${head('')}GARBAGE\r\n\r\n`)
   assert.equal(closed, true)
   assert.doesNotMatch(text, /400/)
 })
 
 test('a client that sends its headers too slowly is closed', async (t) => {
   const { listener, seen } = await open(t, { headersTimeoutMs: 200, requestTimeoutMs: 300 })
-  const { closed } = await raw(listener.port, 'GET /v2/ HTTP/1.1\r\nHost: g', 2000)
+  const { closed } = await raw(listener.port, 'GET /v2/ HTTP/1.1\r\nHost: g')
   assert.equal(closed, true)
   assert.deepEqual(seen, [])
 })
@@ -197,7 +201,6 @@ test('connections beyond the limit are dropped, and those within it go on', asyn
   const { listener } = await open(t, { maxConnections: 2 })
   const held = [connect(listener.port, '127.0.0.1'), connect(listener.port, '127.0.0.1')]
   await Promise.all(held.map((socket) => new Promise((resolve) => socket.once('connect', resolve))))
-  await sleep(20)
   assert.deepEqual(await raw(listener.port, head('')), { text: '', closed: true })
   const [first] = held
   const answer = new Promise<string>((resolve) => first?.once('data', (chunk) => resolve(chunk.toString())))
@@ -256,11 +259,11 @@ test('draining finishes what is under way, says close, and then refuses', async 
   const idle = connect(listener.port, '127.0.0.1')
   const idleClosed = new Promise((resolve) => idle.once('close', resolve))
   idle.on('error', () => undefined)
-  const running = raw(listener.port, head(''), 1000)
+  const running = raw(listener.port, head(''))
   while (listener.inFlight === 0) await sleep(1)
   const drained = listener.drain({ delayMs: 50, timeoutMs: 2000 })
   assert.equal(listener.draining, true)
-  const late = raw(listener.port, head(''), 1000)
+  const late = raw(listener.port, head(''))
   const [first, second] = [await running, await late]
   for (const { text, closed } of [first, second]) {
     assert.match(text, /^HTTP\/1\.1 200[^]*Connection: close/i)
@@ -293,11 +296,9 @@ for (const [when, delayMs, waitMs] of [
 
 test('what outlasts the drain is cut at its deadline', async (t) => {
   const { listener } = await open(t, {}, 60_000)
-  const running = raw(listener.port, head(''), 5000)
+  const running = raw(listener.port, head(''))
   while (listener.inFlight === 0) await sleep(1)
-  const startedAt = performance.now()
   assert.equal(await listener.drain({ delayMs: 0, timeoutMs: 100 }), false)
-  assert.ok(performance.now() - startedAt < 1000)
   assert.deepEqual(await running, { text: '', closed: true })
 })
 

@@ -224,7 +224,7 @@ test('clients that leave at any moment cost no buffer', async (t) => {
     })
     await Promise.all(leaving)
   }
-  for (let waited = 0; waited < 2000 && served.results.length + served.errors.length < sources.length; waited += 10) {
+  for (let waited = 0; waited < 20_000 && served.results.length + served.errors.length < sources.length; waited += 10) {
     await sleep(10)
   }
   assert.deepEqual(
@@ -264,8 +264,8 @@ test('a reader that takes nothing is closed after the stall time; one that is sl
   while (served.results.length === 0) await sleep(20)
   assert.deepEqual([served.results[0]?.slow, served.results[0]?.aborted], [true, true])
   const before = taken
-  await sleep(400)
-  assert.ok(taken > before || served.results.length === 2)
+  while (taken === before && served.results.length === 1) await sleep(5)
+  assert.ok(taken > before || served.results[1]?.slow === false)
   client.destroy()
   slow.destroy()
 })

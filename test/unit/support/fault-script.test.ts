@@ -3,6 +3,7 @@ import * as net from 'node:net'
 import { test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { fault, type Step } from '../../support/fault-script.ts'
+import { until } from '../../support/gateway-pair.ts'
 import { startScriptedRegistry, type ScriptedRegistry } from '../../support/scripted-registry.ts'
 import { bytesOf, seededBlob } from '../../support/tiny-image.ts'
 
@@ -73,7 +74,7 @@ test('stall sends exactly n bytes and then nothing until released', async () => 
   const gate = Promise.withResolvers<void>()
   registry.script({ kind: 'blob' }, fault.stall(1234, gate.promise))
   const reading = exchange(registry.port, `GET ${target} HTTP/1.1\r\nConnection: close\r\n\r\n`)
-  await registry.arrived({ kind: 'blob' })
+  await until('the bytes are out', () => (registry.requests[0]?.bytesSent ?? 0) >= 1234)
   await new Promise((resolve) => setTimeout(resolve, 30))
   assert.equal(registry.requests[0]?.bytesSent, 1234)
   gate.resolve()
@@ -84,8 +85,7 @@ test('a stall for ever, before the headers or in the body, ends with the server'
   const registry = await startRegistry()
   registry.script({ kind: 'blob' }, fault.stall(), fault.stall(5))
   const readings = [0, 1].map(() => exchange(registry.port, `GET ${target} HTTP/1.1\r\n\r\n`))
-  await registry.arrived({ kind: 'blob' }, 2)
-  await new Promise((resolve) => setTimeout(resolve, 30))
+  await until('both stand', () => registry.requests[1]?.bytesSent === 5)
   await registry.close()
   const lengths = (await Promise.all(readings)).map((received) => received.body.length)
   assert.deepEqual(new Set(lengths), new Set([0, 5]))
@@ -128,7 +128,7 @@ test('slice splits the body into segments, rate spreads it over time', async () 
   await (await fetch(registry.url + target)).arrayBuffer()
   const slow = registry.requests[1]
   const ms = (slow?.endedAt ?? 0) - (slow?.at ?? 0)
-  assert.ok(ms > 70 && ms < 300, `10 kB at 100 kB/s took ${ms} ms`)
+  assert.ok(ms > 70, `10 kB at 100 kB/s took ${ms} ms`)
 })
 
 test('corrupt flips one byte of the blob, also where only a range covers it', async () => {
@@ -320,8 +320,8 @@ test('accepting can mean silence or an RST', async () => {
   assert.equal(refused.endedBy, 'reset')
   registry.acceptMode = 'hold'
   const held = exchange(registry.port, 'GET /v2/ HTTP/1.1\r\n\r\n')
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  assert.deepEqual([registry.openConnections, registry.count()], [1, 0])
+  await until('it is connected', () => registry.openConnections === 1)
+  assert.equal(registry.count(), 0)
   registry.dropConnections()
   assert.equal((await held).head, '')
 })

@@ -132,8 +132,7 @@ describe('the log', () => {
     })
     const [code] = (await once(child, 'exit')) as [number]
     assert.equal(code, 0, told)
-    const [, ms, dropped] = /flooded in (\d+) ms, (\d+) dropped/.exec(told) ?? []
-    assert.ok(Number(ms) < 3000, told)
+    const [, dropped] = /flooded in \d+ ms, (\d+) dropped/.exec(told) ?? []
     assert.ok(Number(dropped) > 1000, told)
     assert.match(told, /still alive/)
   })

@@ -89,12 +89,4 @@ describe('metrics', () => {
     assert.match(body, /^nodejs_eventloop_lag_p99_seconds /m)
     assert.match(body, /^process_resident_memory_bytes /m)
   })
-
-  test('cost well under two microseconds a request', () => {
-    const hub = new Metrics({ withProcess: false }).upstream('docker.io')
-    const start = performance.now()
-    for (let n = 0; n < 50_000; n++) hub.requestDone({ kind: 'blob', outcome: 'hit', status: 200, seconds: 0.01 })
-    // Twenty times what an idle machine takes.
-    assert.ok(performance.now() - start < 1500, `${performance.now() - start} ms`)
-  })
 })

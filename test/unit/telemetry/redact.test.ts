@@ -113,12 +113,12 @@ describe('SecretSet', () => {
     )
   })
 
-  test('scrubs a long line against thousands of tokens in well under a millisecond each', () => {
+  test('finds one token of thousands wherever it stands in a long line', () => {
     const secrets = new SecretSet()
-    for (let n = 0; n < 5000; n++) secrets.addToken(`eyJhbGciOiJSUzI1NiJ9.${n}`)
-    const line = `GET /v2/library/alpine/blobs/sha256:${'a'.repeat(64)} `.repeat(10)
-    const start = performance.now()
-    for (let n = 0; n < 100; n++) secrets.scrub(line)
-    assert.ok(performance.now() - start < 500)
+    for (let n = 0; n < 5000; n++) secrets.addToken(`eyJhbGciOiJSUzI1NiJ9.${n}.`)
+    const words = `GET /v2/library/alpine/blobs/sha256:${'a'.repeat(64)} `.repeat(10)
+    for (const n of [0, 2500, 4999]) {
+      assert.equal(secrets.scrub(`${words}eyJhbGciOiJSUzI1NiJ9.${n}. ${words}`), `${words}${REDACTED} ${words}`)
+    }
   })
 })

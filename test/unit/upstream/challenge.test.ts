@@ -155,17 +155,16 @@ describe('challenges of a 401', () => {
         },
       ),
     )
-    const startedAt = performance.now()
+    // Quadratic work on these would take minutes.
     for (const text of [
-      'a '.repeat(8_000),
-      'a='.repeat(8_000),
-      'Bearer ' + 'a'.repeat(16_000),
-      '\\"'.repeat(8_000),
-      ' '.repeat(16_000),
+      'a '.repeat(500_000),
+      'a='.repeat(500_000),
+      'Bearer ' + 'a'.repeat(1_000_000),
+      '\\"'.repeat(500_000),
+      ' '.repeat(1_000_000),
     ]) {
       parseChallenges([text])
     }
-    assert.ok(performance.now() - startedAt < 1_000)
   })
 
   it('a quoted value comes back whatever it holds', () => {
