@@ -73,7 +73,7 @@ export async function runEvictionWorkload(options: WorkloadOptions): Promise<Wor
   const evicted = gateway.events.filter(({ event }) => event === 'image.evicted')
   for (const { event, reason, stack, code } of gateway.events) {
     if (event === 'defect.caught' || event === 'keeping.failed' || event === 'store.failed') {
-      run.noted(`${event}: ${String(code ?? '')} ${String(reason)} ${String(stack ?? '')}`)
+      run.noted(JSON.stringify({ event, code, reason, stack }))
     }
   }
   return {
