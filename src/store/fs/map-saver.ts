@@ -5,7 +5,8 @@
  * - a note of what is written but maybe not synced, which holds while the machine runs: a killed process leaves its
  *   bytes to the kernel. A disk may take a second for a sync; a note takes none, so a kill costs little.
  */
-import type { FileHandle } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
 import { Intervals } from '../../async/intervals.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { formatIntervalMap, loadIntervalMap } from './interval-map.ts'
@@ -54,6 +55,7 @@ export class MapSaver {
   readonly #map: Pacer
   readonly #note: Pacer
   #isSaved: boolean
+  #noteFile: NoteFile | undefined
   #isStopped = false
   /** A sync failed: the medium may lack bytes that were held before it, and no later sync would tell. */
   #isBroken = false
@@ -86,6 +88,8 @@ export class MapSaver {
   async stop(): Promise<void> {
     this.#isStopped = true
     await Promise.all([this.#map.stop(), this.#note.stop()])
+    await this.#noteFile?.close()
+    this.#noteFile = undefined
   }
 
   /** Removes map and note, if there are any. Stop first. */
@@ -105,18 +109,51 @@ export class MapSaver {
       await removeFile(notePath).catch(() => undefined)
       throw error
     })
-    await this.#write(mapPath, formatIntervalMap(digest, snapshot))
-  }
-
-  #saveNote(bootId: string): Promise<void> {
-    const { notePath, digest, held } = this.#options
-    return this.#write(notePath, formatIntervalMap(noteSubject(digest, bootId), held.toArray()))
-  }
-
-  async #write(path: string, content: Uint8Array | undefined): Promise<void> {
+    const content = formatIntervalMap(digest, snapshot)
     if (content === undefined) return
     this.#isSaved = true
-    await writeSmallFile(this.#options.writer, path, content)
+    await writeSmallFile(writer, mapPath, content)
+  }
+
+  async #saveNote(bootId: string): Promise<void> {
+    const { notePath, digest, held } = this.#options
+    const content = formatIntervalMap(noteSubject(digest, bootId), held.toArray())
+    if (content === undefined) return
+    this.#isSaved = true
+    this.#noteFile ??= await NoteFile.open(notePath)
+    await this.#noteFile.write(content)
+  }
+}
+
+/**
+ * A file written over in place, again and again. A rename would wait for the syncs that the note is there to outrun: the
+ * file system's journal takes no new names while it commits. Torn by a kill it is refused by its check, and the map stays.
+ */
+class NoteFile {
+  readonly #file: FileHandle
+  #length: number
+
+  private constructor(file: FileHandle, length: number) {
+    this.#file = file
+    this.#length = length
+  }
+
+  static async open(path: string): Promise<NoteFile> {
+    const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants
+    const file = await open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o644)
+    return new NoteFile(file, (await file.stat()).size)
+  }
+
+  async write(content: Buffer): Promise<void> {
+    // A shorter text than the last is followed by blanks, which mean nothing in JSON.
+    this.#length = Math.max(this.#length, content.byteLength)
+    const padded = Buffer.alloc(this.#length, ' ')
+    content.copy(padded)
+    await this.#file.write(padded, 0, padded.byteLength, 0)
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close().catch(() => undefined)
   }
 }
 
