@@ -41,5 +41,6 @@ export function parsePinName(text: string): { readonly upstream: string; readonl
 }
 
 function withLibrary(upstream: string, path: string): string {
-  return upstream === HUB && !path.includes('/') && !path.includes('*') ? `library/${path}` : path
+  // A star as the name may mean anything; behind a name it is a part of the tag.
+  return upstream === HUB && !path.includes('/') && !path.startsWith('*') ? `library/${path}` : path
 }

@@ -23,11 +23,32 @@ function secretsOf({ admin, upstreams }: Config): SecretSet {
   const secrets = new SecretSet()
   const passwords = upstreams.flatMap(({ auth = [] }) => auth.map(({ password }) => password))
   for (const secret of [admin.token, ...passwords]) if (secret !== undefined) secrets.add(secret.reveal())
+  const { httpProxy, httpsProxy } = readEnvironmentProxy()
+  for (const proxy of [httpProxy, httpsProxy, ...upstreams.map(({ network }) => network.proxy)]) {
+    for (const secret of proxySecretsOf(proxy)) secrets.add(secret)
+  }
   return secrets
 }
 
+/** The password in a proxy's URL, as written, as meant, and as it is sent. */
+function proxySecretsOf(proxy = ''): string[] {
+  const url = URL.parse(proxy.includes('://') ? proxy : `http://${proxy}`)
+  if (url === null || url.password === '') return []
+  const [username, password] = [url.username, url.password].map(decoded)
+  return [url.password, password ?? '', Buffer.from(`${username}:${password}`).toString('base64')]
+}
+
+/** As it stands when it is no percent-encoding. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
 function openProbes({ upstreams }: Config, { version }: { readonly version: string }): Probes {
-  const surroundings = { version, proxy: readEnvironmentProxy(), onEvent: () => undefined }
+  const surroundings = { version, proxy: readEnvironmentProxy(), onEvent: () => undefined, onSecret: () => undefined }
   const opened = upstreams
     .filter(({ isPattern, offline }) => !isPattern && !offline)
     .map((upstream) => openUpstream(upstreamOptionsOf(upstream, surroundings)))

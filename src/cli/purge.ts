@@ -45,7 +45,7 @@ const OUTCOMES: Readonly<Record<PurgedImage['outcome'], string>> = {
   removed: 'removed',
   untagged: 'tag removed, other tags point to it',
   needed: 'tag removed, another image names it',
-  pinned: 'kept, it is pinned',
+  pinned: 'kept: it is pinned, see entrepot pin',
 }
 
 function writeReport({ upstream }: PurgeSelector, report: PurgeReport, out: Output): void {
@@ -63,9 +63,10 @@ function writeReport({ upstream }: PurgeSelector, report: PurgeReport, out: Outp
     ])
   const paint = (padded: string, { row }: { readonly row: number }): string =>
     row === -1 ? out.paint('dim', padded) : padded
-  out.write(`${formatTable(['IMAGE', 'TAGS', ''], rows, { width: out.width, paint })}\n`)
+  out.write(`${formatTable(['IMAGE', 'TAGS', 'OUTCOME'], rows, { width: out.width, paint })}\n`)
   if (images.length > MAX_ROWS) out.write(`and ${images.length - MAX_ROWS} more\n`)
   const gone = formatCount(images.filter(({ outcome }) => outcome === 'removed').length, 'image')
+  if (images.every(({ outcome }) => outcome === 'pinned')) return
   out.write(
     isDry
       ? `\n${gone}, ${formatBytes(bytes)} would be freed. Nothing was changed: add --yes to do it.\n`

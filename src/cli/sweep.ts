@@ -45,6 +45,10 @@ function writeReports(reports: readonly SweepReport[], isDry: boolean, out: Outp
   if (isDry) header[4] = 'TO FREE'
   out.write(`${formatTable(header, rows, { width: out.width, paint })}\n`)
   const bytes = reports.reduce((sum, { orphanBytes }) => sum + orphanBytes, 0)
+  if (shown.every(({ orphans, links }) => orphans === 0 && links === 0)) {
+    out.write('\nNothing to free.\n')
+    return
+  }
   out.write(
     isDry
       ? `\n${formatBytes(bytes)} would be freed. Nothing was changed: add --yes to do it.\n`

@@ -41,11 +41,8 @@ export class Pins {
 
   /** A test for images, by the pins as they are now. Rejects when they cannot be read: then nothing may go. */
   async matcher(): Promise<(image: PinnedImage) => boolean> {
-    const pins = [...this.#configured, ...(await this.#store.readPins())]
-    const whole = this.#matcher(pins.filter((pin) => !namesReference(pin)))
-    const referred = this.#matcher(pins.filter(namesReference))
-    return ({ repository, digest, tags }) =>
-      whole(repository) || referred(`${repository}@${digest}`) || tags.some((tag) => referred(`${repository}:${tag}`))
+    const pins = [...this.#configured, ...(await this.#store.readPins())].map((pin) => this.#compile(pin))
+    return (image) => pins.some((isPinned) => isPinned(image))
   }
 
   /** Adds a pin to the folder's; false when it was there. */
@@ -69,15 +66,22 @@ export class Pins {
     })
   }
 
+  /** Repository and reference match apart: a `**` in front of a tag would be no path of its own, and match as `*`. */
+  #compile(pin: string): (image: PinnedImage) => boolean {
+    const at = pin.indexOf('@')
+    const colon = pin.lastIndexOf(':')
+    const end = at === -1 ? (colon > pin.lastIndexOf('/') ? colon : pin.length) : at
+    const isRepository = this.#matcher([pin.slice(0, end)])
+    if (end === pin.length) return ({ repository }) => isRepository(repository)
+    const isReference = this.#matcher([pin.slice(end + 1)])
+    return ({ repository, digest, tags }) =>
+      isRepository(repository) && (at === -1 ? tags.some((tag) => isReference(tag)) : isReference(digest))
+  }
+
   /** One change at a time: each reads what the one before it wrote. */
   #change(change: (pins: readonly string[]) => Promise<boolean>): Promise<boolean> {
     const done = this.#writing.then(async () => change(await this.#store.readPins()))
     this.#writing = done.catch(() => undefined)
     return done
   }
-}
-
-/** Whether a pattern goes on behind the repository: a tag or a digest. */
-function namesReference(pin: string): boolean {
-  return pin.includes('@') || pin.lastIndexOf(':') > pin.lastIndexOf('/')
 }

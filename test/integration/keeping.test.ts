@@ -112,11 +112,10 @@ test('before a quota is exceeded the least recently used image goes, its links w
     [['acme/app', 'c', 'quota']],
   )
   const { json } = await api(gateway, 'GET', '/api/images')
-  assert.deepEqual(json.images.map(({ tags, isPinned }) => [...tags, isPinned]).toSorted(), [
-    ['a', true],
-    ['b', false],
-    ['d', false],
-  ])
+  assert.deepEqual(
+    new Set(json.images.map(({ tags, isPinned }) => `${tags.join()} ${isPinned}`)),
+    new Set(['a true', 'b false', 'd false']),
+  )
   const metrics = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
   assert.match(metrics, /entrepot_evicted_images_total\{upstream="origin",reason="quota"\} 1/)
   assert.match(metrics, /entrepot_evicted_bytes_total\{upstream="origin",reason="quota"\} 3\d{5}/)
@@ -330,7 +329,7 @@ test('the commands work through a running gateway and on the folder alone, and c
     assert.ok(isHeld(gateway, image))
     assert.match((await command('pin', `origin/acme/${place}:*`)).text, /pinned\n$/)
     assert.match((await command('pin')).text, new RegExp(`origin/acme/${place}:\\* +operator`))
-    assert.match((await command('sweep')).text, /Nothing was changed: add --yes/)
+    assert.match((await command('sweep')).text, /Nothing to free/)
   }
   assert.match((await command('purge', 'origin/acme/app', '--yes')).text, /1 image removed, \d\d KiB freed/)
   assert.ok(!isHeld(gateway, image))
