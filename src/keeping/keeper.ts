@@ -225,7 +225,9 @@ export class Keeper implements AsyncDisposable {
 
   async #excess(isPressed: boolean): Promise<Excess> {
     const [first] = this.#namespaces.values()
-    return this.#room.excess((await first?.store.freeBytes()) ?? Infinity, isPressed)
+    const excess = this.#room.excess((await first?.store.freeBytes()) ?? Infinity, isPressed)
+    // Then what is held is better kept: it is all that can still be served.
+    return this.#room.isHopeless(excess) ? { ...excess, free: 0 } : excess
   }
 
   /** Evicts, the least recently used first, page by page, until nothing is too much or nothing may go. */
@@ -238,7 +240,7 @@ export class Keeper implements AsyncDisposable {
     const pages = new Map<KeptNamespace, string | undefined>(known.map((namespace) => [namespace, undefined]))
     while (pages.size > 0 && !this.#closing.signal.aborted) {
       const before = await excess()
-      if (!withIdle && !hasExcess(before)) return
+      if (!withIdle && (!hasExcess(before) || this.#room.isHopeless(before))) return
       const read = await this.#readPages(pages, before, withIdle)
       let evicted = 0
       for (const victim of this.#plan(read, before, withIdle)) {

@@ -74,6 +74,11 @@ export class Room {
     }
   }
 
+  /** Whether the disk is so full of what is not ours that giving up all that is held would not reach the floor. */
+  isHopeless({ free }: Excess): boolean {
+    return free > 0 && free > this.#gaugeInAll().used
+  }
+
   #gaugeOf({ name, usage, quotaBytes }: KeptNamespace): Gauge {
     const own = [...this.#promised].filter(({ namespace }) => namespace === name)
     return { used: usage.bytes, promised: own.reduce((sum, { bytes }) => sum + bytes, 0), quota: quotaBytes }
