@@ -42,6 +42,8 @@ export interface NamespacesOptions {
 
 /** What is told while namespaces work. `label` is the upstream as configured: a pattern's hosts share the pattern's. */
 export interface NamespaceObserver {
+  /** A secret, before its first use: nothing may show it. */
+  secret(secret: string): void
   upstream(name: string, label: string, event: UpstreamEvent): void
   fill(name: string, label: string, digest: Digest, event: BlobEvent): void
   manifest(name: string, label: string, event: ManifestEvent): void
@@ -126,8 +128,8 @@ export class Namespaces implements AsyncDisposable {
   #openHost(config: UpstreamConfig, host: string): Promise<Namespace> {
     const open = this.#hosts.get(host)
     if (open !== undefined) return open
-    // A folder of an earlier run is proof of a manifest then.
-    const isKnown = existsSync(join(this.#options.folder.path, folderOf(host)))
+    // Written with the first verified manifest: proof of one in an earlier run. A folder alone proves nothing.
+    const isKnown = existsSync(join(this.#options.folder.path, folderOf(host), 'origin.json'))
     if (this.#hosts.size - this.#provisional.size >= MAX_PATTERN_HOSTS) {
       const text = `${host}: ${MAX_PATTERN_HOSTS} hosts of patterns are in use; declare this one in a file of its own`
       return Promise.reject(new GatewayError('OVERLOADED', text))
@@ -158,7 +160,8 @@ export class Namespaces implements AsyncDisposable {
     const label = config.name
     const host = config.isPattern ? name : undefined
     const onEvent = (event: UpstreamEvent): void => observer.upstream(name, label, event)
-    const upstream = openUpstream(upstreamOptionsOf(config, { version, proxy, onEvent }, host))
+    const onSecret = observer.secret.bind(observer)
+    const upstream = openUpstream(upstreamOptionsOf(config, { version, proxy, onEvent, onSecret }, host))
     const store = await folder.openNamespace({ name: folderOf(name), origin: originOf(config, host) })
     const usage = new UsageCount()
     const cache = new NamespaceCache({

@@ -39,6 +39,10 @@ export class Observer implements NamespaceObserver {
     this.#metrics = metrics
   }
 
+  secret(secret: string): void {
+    this.#log.hide(secret)
+  }
+
   /** One request of a client, ended. */
   request(done: RequestDone): void {
     const { error, pattern, slow, aborted, ms, ...facts } = done

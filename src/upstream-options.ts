@@ -15,6 +15,8 @@ export interface UpstreamSurroundings {
   /** Of the environment; an upstream's own proxy stands over its proxies, not over `NO_PROXY`. */
   readonly proxy: ProxyOptions
   readonly onEvent: (event: UpstreamEvent) => void
+  /** Told of every secret the upstream's client comes to know, before it is used. */
+  readonly onSecret: (secret: string) => void
 }
 
 /**
@@ -49,6 +51,7 @@ export function upstreamOptionsOf(
     bytesPerSecond: limits.bandwidth,
     version: surroundings.version,
     onEvent: surroundings.onEvent,
+    onSecret: surroundings.onSecret,
   }
 }
 
@@ -98,6 +101,8 @@ export function tagPolicyOf({ tags }: UpstreamConfig): TagPolicy {
     isImmutable: (_repository, tag) => matchesTag(tag),
     onGone: tags.onGone,
     goneForMs: tags.goneFor,
+    deniedForMs: tags.deniedFor,
+    recheckMs: tags.recheck,
   }
 }
 

@@ -35,6 +35,8 @@ export interface LogOptions {
 export interface Log {
   /** Writes one event. Returns at once and never throws. */
   event<E extends EventName>(name: E, fields: EventFields<E>): void
+  /** Makes a secret known that came up while running: no later line shows it. Bounded; see {@link SecretSet.addToken}. */
+  hide(secret: string): void
   /** Whether events of this level are written, to spare the work of composing one. */
   isEnabled(level: Level): boolean
   /** Lines that were dropped so far, because nobody read them fast enough. */
@@ -67,6 +69,7 @@ export function createLog(options: LogOptions = {}): Log {
       if (lines > 0) write('log.dropped', { lines })
       write(name, fields)
     },
+    hide: (secret) => secrets.addToken(secret),
     isEnabled: (level) => logger.isLevelEnabled(level),
     get dropped() {
       return sink.dropped

@@ -31,7 +31,10 @@ export class SecretSet {
     for (const form of formsOf(secret)) this.#insert(form)
   }
 
-  /** Registers a secret that was issued to us. The oldest is forgotten beyond 5,000: by then it has expired. */
+  /**
+   * Registers a secret that was issued to us, or read while we run, in the same forms. The oldest that was not seen again
+   * is forgotten beyond 5,000: by then it has expired.
+   */
   addToken(token: string): void {
     if (token.length < MIN_LENGTH) return
     if (this.#tokens.delete(token)) {
@@ -39,11 +42,11 @@ export class SecretSet {
       return
     }
     this.#tokens.add(token)
-    this.#insert(token)
+    for (const form of formsOf(token)) this.#insert(form)
     for (const oldest of this.#tokens) {
       if (this.#tokens.size <= MAX_TOKENS) break
       this.#tokens.delete(oldest)
-      this.#remove(oldest)
+      for (const form of formsOf(oldest)) this.#remove(form)
     }
   }
 

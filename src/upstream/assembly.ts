@@ -70,13 +70,14 @@ function openAuthorizer(
   options: UpstreamOptions,
   { transport, headers, timeouts, onEvent }: AuthorizerParts,
 ): Authorizer {
-  const { clock = systemClock, credentials: rules = [], realms = [], endpoints, name } = options
+  const { clock = systemClock, credentials: rules = [], realms = [], endpoints, name, onSecret } = options
   const tokens = new TokenSource({
     send: (request) => transport.send(request),
     headers: { ...headers, accept: 'application/json' },
     postTokens: options.postTokens ?? false,
     callMs: timeouts.callMs,
     clock,
+    onSecret,
     onIssued: ({ realm, scopes }, { expiresAt }) => {
       const expiresInMs = expiresAt - clock.now()
       onEvent({ type: 'token.issued', realm: realm.host, scope: scopeKey(scopes), expiresInMs })
@@ -86,7 +87,7 @@ function openAuthorizer(
     clock,
     onBroken: (credential, by, detail) => onEvent({ type: 'credential.rejected', credential, by, detail }),
   })
-  const book = new CredentialBook({ rules, server: endpoints[0]?.url.host ?? name, clock })
+  const book = new CredentialBook({ rules, server: endpoints[0]?.url.host ?? name, clock, onSecret })
   return new Authorizer({ book, tokens, rejections, realms })
 }
 

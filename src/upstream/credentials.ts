@@ -36,6 +36,8 @@ export interface CredentialBookOptions {
   readonly clock: Clock
   /** How long what a source said is believed. Default 30 s. */
   readonly cacheMs?: number
+  /** Told of each secret a source gives, and of the form it has in Basic. */
+  readonly onSecret?: ((secret: string) => void) | undefined
 }
 
 const GLOB_OPTIONS = { dot: true, nonegate: true, nobrace: true, noextglob: true } as const
@@ -83,16 +85,24 @@ export class CredentialBook {
     }
   }
 
+  /** The rule that `find` would use now: undefined when none matches, or its source had nothing when last asked. */
+  ruleFor(repository: Repository): string | undefined {
+    const entry = this.#entries.find(({ matches }) => matches(repository))
+    const held = entry && this.#held.get(entry.index)
+    return entry === undefined || (held !== undefined && held.secret === undefined) ? undefined : ruleOf(entry)
+  }
+
   /** Makes the next `find` ask the sources again: what they said was refused. */
   expire(): void {
     for (const [index, held] of this.#held) this.#held.set(index, { ...held, readAt: Number.NEGATIVE_INFINITY })
   }
 
   async #load(entry: Entry, signal: AbortSignal): Promise<Held> {
-    const { clock, cacheMs = 30_000 } = this.#options
+    const { clock, onSecret, cacheMs = 30_000 } = this.#options
     const held = this.#held.get(entry.index)
     if (held !== undefined && Math.abs(clock.now() - held.readAt) < cacheMs) return held
     const secret = await this.#reads.join(String(entry.index), signal, (shared) => this.#read(entry, shared))
+    if (secret !== undefined) for (const form of [secret.password, basicValueOf(secret)]) onSecret?.(form)
     const before = this.#held.get(entry.index)
     const isSame = before?.secret?.username === secret?.username && before?.secret?.password === secret?.password
     const generation = before === undefined ? 0 : isSame ? before.generation : before.generation + 1
@@ -110,6 +120,11 @@ export class CredentialBook {
       throw signal.aborted ? error : new SourceFailed(ruleOf(entry), error)
     }
   }
+}
+
+/** What follows `Basic ` (RFC 7617 section 2). */
+export function basicValueOf({ username, password }: Secret): string {
+  return Buffer.from(`${username}:${password}`, 'utf8').toString('base64')
 }
 
 /** The source of a credential gave an error instead of a secret or of nothing. */

@@ -21,7 +21,8 @@ export function isCredibleHead(headers: ReplyHeaders): boolean {
  * An ingress that has lost its backend, a login page and a web filter answer 404 and 403 too, in HTML or plain text. So a
  * 404 is believed when its body is JSON or empty or the reply carries the registry's version header, a 403 when its body
  * is a registry's JSON; the rest is UPSTREAM_ERROR, which never makes anybody think that content is gone. The same holds
- * for what a redirect's target says about rights, and for everything said while a configured credential is not in use.
+ * for what a redirect's target says about rights, for a 404 of one that is no registry, and for everything said while a
+ * configured credential is not in use.
  */
 export async function refusalOf(reply: RegistryReply, kind: RequestKind, subject: string): Promise<GatewayError> {
   const { status, headers } = reply
@@ -42,12 +43,17 @@ export async function refusalOf(reply: RegistryReply, kind: RequestKind, subject
   if (reply.authorization?.isFallback === true) {
     return error('CREDENTIALS_REJECTED', `${status} to the anonymous caller, the configured credential was refused`)
   }
-  if (status === 404 || status === 410) {
+  // A CDN that has lost an object says nothing about the registry's content. Some registries redirect to another
+  // registry (registry.k8s.io), whose 404 in a registry's form is an answer; its denial is not one to our credentials.
+  const isGone = status === 404 || status === 410
+  if (reply.hasLeft && !(isGone && isRegistry)) {
+    return error('UPSTREAM_ERROR', `${status} from ${reply.url.host}, where a redirect led`)
+  }
+  if (isGone) {
     if (!isRegistry && !body.isJson && !body.isEmpty)
       return error('UPSTREAM_ERROR', `${status} with a page that no registry writes`)
     return error(body.code === 'NAME_UNKNOWN' ? 'NAME_UNKNOWN' : unknownCode(kind), String(status))
   }
-  if (reply.hasLeft) return error('UPSTREAM_ERROR', `${status} from ${reply.url.host}, where a redirect led`)
   if (body.code !== undefined || (status === 401 && headers.get('www-authenticate') !== undefined)) {
     return error('UPSTREAM_DENIED', String(status))
   }

@@ -106,4 +106,9 @@ export interface UpstreamOptions {
   readonly random?: () => number
   readonly lookup?: LookupFunction
   readonly onEvent?: (event: UpstreamEvent) => void
+  /**
+   * Told of every secret before it is used: passwords as files and helpers give them, what Basic makes of them, tokens of
+   * all kinds. For a redactor, and for nothing else.
+   */
+  readonly onSecret?: (secret: string) => void
 }

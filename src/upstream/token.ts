@@ -4,7 +4,7 @@ import type { Clock } from '../async/clock.ts'
 import { SingleFlight } from '../async/single-flight.ts'
 import { GatewayError, isNonAnswer } from '../errors.ts'
 import { MAX_ERROR_BYTES } from './body.ts'
-import type { Credential } from './credentials.ts'
+import { basicValueOf, type Credential } from './credentials.ts'
 import { retryAfterOf } from './retry.ts'
 import { scopeKey } from './scope.ts'
 import type { IncomingReply, OutgoingRequest } from './transport.ts'
@@ -42,6 +42,8 @@ export interface TokenSourceOptions {
   readonly postTokens: boolean
   readonly callMs: number
   readonly clock: Clock
+  /** Told of every token in a reply, also of those that are not used. */
+  readonly onSecret?: ((secret: string) => void) | undefined
   readonly onIssued: (request: TokenRequest, token: Token) => void
 }
 
@@ -103,7 +105,8 @@ export class TokenSource {
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(this.#options.callMs)])
     const subject = `token from ${request.realm.host} for ${scopeKey(request.scopes) || 'no scope'}`
     try {
-      const { value, lifetimeMs } = await this.#ask(request, subject, bounded)
+      const { value, lifetimeMs, secrets } = await this.#ask(request, subject, bounded)
+      for (const secret of secrets) this.#options.onSecret?.(secret)
       const token = { value, expiresAt: askedAt + lifetimeMs }
       this.#tokens.set(key, { ...token, refreshAt: token.expiresAt - Math.min(lifetimeMs / 10, MAX_MARGIN_MS) })
       this.#options.onIssued(request, token)
@@ -115,11 +118,7 @@ export class TokenSource {
     }
   }
 
-  async #ask(
-    request: TokenRequest,
-    subject: string,
-    signal: AbortSignal,
-  ): Promise<{ value: string; lifetimeMs: number }> {
+  async #ask(request: TokenRequest, subject: string, signal: AbortSignal): Promise<TokenReply> {
     const { credential } = request
     if (credential !== undefined && (this.#options.postTokens || credential.isIdentityToken)) {
       const reply = await this.#post(request, credential, signal)
@@ -157,19 +156,15 @@ export class TokenSource {
 }
 
 /** `Basic …` of a credential. */
-export function basicOf({ username, password }: Credential): string {
-  return `Basic ${Buffer.from(`${username}:${password}`, 'utf8').toString('base64')}`
+export function basicOf(credential: Credential): string {
+  return `Basic ${basicValueOf(credential)}`
 }
 
 function keyOf({ realm, service, scopes, credential }: TokenRequest): string {
   return JSON.stringify([credential?.id ?? null, realm.href, service ?? null, scopeKey(scopes)])
 }
 
-async function readToken(
-  reply: IncomingReply,
-  subject: string,
-  now: number,
-): Promise<{ value: string; lifetimeMs: number }> {
+async function readToken(reply: IncomingReply, subject: string, now: number): Promise<TokenReply> {
   const { status, headers, body } = reply
   if (status !== 200) {
     await body.discard()
@@ -192,8 +187,15 @@ async function readToken(
   return token
 }
 
+export interface TokenReply {
+  readonly value: string
+  readonly lifetimeMs: number
+  /** All that must not be shown, refresh tokens included: we ask for none and keep none, but a server may send one. */
+  readonly secrets: readonly string[]
+}
+
 /** Undefined when the text is no token reply. `token` wins over `access_token`, as in Docker's clients. */
-export function parseToken(text: string): { value: string; lifetimeMs: number } | undefined {
+export function parseToken(text: string): TokenReply | undefined {
   let reply: unknown
   try {
     reply = JSON.parse(text)
@@ -207,7 +209,12 @@ export function parseToken(text: string): { value: string; lifetimeMs: number } 
   )
   // It goes into a header as it is: RFC 6750 section 2.1 allows visible characters only.
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value)) return undefined
-  return { value, lifetimeMs: lifetimeOf(field('expires_in')) * 1_000 }
+  const secrets = ['token', 'access_token', 'refresh_token', 'id_token'].map(field)
+  return {
+    value,
+    lifetimeMs: lifetimeOf(field('expires_in')) * 1_000,
+    secrets: secrets.filter((secret) => typeof secret === 'string'),
+  }
 }
 
 /** Seconds; missing, text, zero or negative is the default of the token specification. */

@@ -1,6 +1,6 @@
 /** A digest is an address, never a right: bytes that are here are served only where the upstream said they may be. */
 import assert from 'node:assert/strict'
-import { access } from 'node:fs/promises'
+import { access, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { ask, type AskOptions } from '../support/client.ts'
@@ -8,6 +8,7 @@ import { fault } from '../support/fault-script.ts'
 import { startPair, until, type GatewayPair } from '../support/gateway-pair.ts'
 import { startScriptedRegistry } from '../support/scripted-registry.ts'
 import { startTestGateway } from '../support/start-gateway.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { bytesOf, imageManifest, seededBlob, tinyImage, type Blob } from '../support/tiny-image.ts'
 
 const KiB = 1024
@@ -171,6 +172,33 @@ test('no credential, token or signed query leaves for a log line, a metric, a cl
   const said = [JSON.stringify(gateway.events), metrics.body.toString(), ...heads].join('\n')
   for (const secret of [canary.password, basic, ...signatures]) assert.ok(!said.includes(secret), `${secret} was told`)
   assert.ok(registry.cdn?.requests.every(({ headers }) => headers['authorization'] === undefined))
+})
+
+test('a password that is read while we run, repeated by whoever is asked, is in no line of the log', async () => {
+  await using folder = await temporaryFolder()
+  const path = join(folder.path, 'password')
+  await writeFile(path, 'wrong')
+  const password = 'canary-second-77ab'
+  const account = { name: 'canary', password, pulls: ['**'] }
+  await using registry = await startScriptedRegistry({ auth: { scheme: 'basic', accounts: [account] } })
+  const image = tinyImage({ seed: 'rotated', repository: 'acme/app', tag: '1' })
+  registry.load(image)
+  registry.repository('acme/app').isPrivate = true
+  await using gateway = await startTestGateway({
+    upstreams: {
+      origin: `url: ${registry.url}\naccess: shared\nauth: { username: canary, password: 'file:${path}' }`,
+    },
+    default: 'origin',
+  })
+  const url = `${gateway.url}/v2/acme/app/manifests`
+  assert.equal((await ask(`${url}/1`)).status, 503)
+  await writeFile(path, password)
+  assert.equal((await ask(`${url}/1`)).status, 200)
+  // What is asked for is repeated in the reason of a failure: here it is the password itself.
+  assert.equal((await ask(`${url}/${password}`)).status, 404)
+  await until('it is logged', () => gateway.events.filter(({ event }) => event === 'request.done').length === 3)
+  const reasons = gateway.events.map(({ reason }) => reason).join('\n')
+  assert.ok(reasons.includes('[redacted]') && !reasons.includes(password), reasons)
 })
 
 test('tokens and credentials of one upstream are never shown to another, and a client’s own to none', async () => {

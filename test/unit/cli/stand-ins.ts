@@ -57,7 +57,7 @@ export class TestRuntime implements Runtime {
   probes: readonly ProbedUpstream[] = []
 
   openLog(): Log {
-    return { event: (name) => void this.events.push(name), isEnabled: () => true, dropped: 0 }
+    return { event: (name) => void this.events.push(name), hide: () => undefined, isEnabled: () => true, dropped: 0 }
   }
 
   async startGateway(options: GatewayOptions): Promise<Gateway> {

@@ -77,6 +77,16 @@ describe('SecretSet', () => {
     assert.equal(secrets.scrub('token-0'), REDACTED)
   })
 
+  test('knows an issued secret in the same forms, and forgets them with it', () => {
+    const secrets = new SecretSet()
+    const password = 'p ä"ss/w0rd'
+    const said = `${encodeURIComponent(password)} ${Buffer.from(password).toString('base64')}`
+    secrets.addToken(password)
+    assert.equal(secrets.scrub(said), `${REDACTED} ${REDACTED}`)
+    for (let n = 0; n < 5000; n++) secrets.addToken(`token-${n}`)
+    assert.equal(secrets.scrub(said), said)
+  })
+
   test('a token that equals a configured secret does not take it along when it goes', () => {
     const secrets = new SecretSet()
     secrets.add('the-same')

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { CredentialRule } from '../../../src/upstream/credentials.ts'
 import type { UpstreamEvent } from '../../../src/upstream/options.ts'
+import { parseToken } from '../../../src/upstream/token.ts'
 import { fault } from '../../support/fault-script.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { startScriptedRegistry, type RegistryOptions, type ScriptedRegistry } from '../../support/scripted-registry.ts'
@@ -437,5 +438,28 @@ describe('Basic', () => {
     registry.load(...images)
     await using opened = openOn(registry.url, { credentials: [{ source: secret('bob', 'bob-canary') }] })
     await rejectsWith('UPSTREAM_DENIED', pull(opened))
+  })
+})
+
+describe('secrets', () => {
+  it('of a token reply are all told before the first use, the password and its Basic form too', async () => {
+    const told: string[] = []
+    await using tokens = await startTokenServer({ accounts: [alice] })
+    await using registry = await startScriptedRegistry({ auth: tokens.auth() })
+    registry.load(...images)
+    await using opened = openOn(registry.url, {
+      credentials: [{ source: secret('alice', alice.password) }],
+      realms: [tokens.host],
+      onSecret: (value) => told.push(value),
+    })
+    await pull(opened)
+    const sent = registry.requests.flatMap(({ headers }) => headers['authorization']?.split(' ')[1] ?? [])
+    const basic = Buffer.from(`alice:${alice.password}`).toString('base64')
+    assert.ok(sent.length > 0)
+    for (const value of [alice.password, basic, ...sent]) assert.ok(told.includes(value), value)
+    assert.deepEqual(
+      parseToken('{"token":"canary-a","access_token":"canary-b","refresh_token":"canary-c","expires_in":60}')?.secrets,
+      ['canary-a', 'canary-b', 'canary-c'],
+    )
   })
 })

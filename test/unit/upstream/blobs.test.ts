@@ -226,6 +226,13 @@ describe('blobs behind a redirect', () => {
     assert.equal(world.registry.count({ kind: 'blob' }), 5)
   })
 
+  it('what a CDN has lost is no answer of the registry', async () => {
+    await using world = await startWorld({ cdn: {} })
+    world.registry.cdn?.scriptAlways({}, fault.status(404))
+    const call = { range: { from: 0, to: undefined }, session: {}, signal }
+    await rejectsWith('UPSTREAM_ERROR', world.upstream.openBlob(app, blob.digest, call), /404 from .*redirect/)
+  })
+
   it('a refusal by the CDN is never told as a denial or an absence', async () => {
     await using world = await startWorld({ cdn: {} })
     world.registry.cdn?.script(

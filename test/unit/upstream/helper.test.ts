@@ -132,6 +132,21 @@ describe('credential book', () => {
     assert.equal(await find(book, 'other/app'), undefined)
   })
 
+  it('every secret is told before it is used, also a rotated one, and as Basic writes it', async () => {
+    const clock = new ManualClock()
+    let password = 'canary-one'
+    const told: string[] = []
+    const rules = [{ source: { read: () => Promise.resolve({ username: 'u', password }) } }]
+    const book = new CredentialBook({ rules, server: 's', clock, onSecret: (secret) => told.push(secret) })
+    const basic = (): string => Buffer.from(`u:${password}`).toString('base64')
+    await find(book, 'acme/app')
+    assert.deepEqual(told, [password, basic()])
+    password = 'canary-two'
+    clock.advance(31_000)
+    await find(book, 'acme/app')
+    assert.deepEqual(told.slice(2), [password, basic()])
+  })
+
   it('an identity lasts as long as its secret', async () => {
     const clock = new ManualClock()
     let password = 'one'
