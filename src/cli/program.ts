@@ -150,4 +150,5 @@ Exits with 2 when the configuration has problems (all of them are printed, as fi
 upstream cannot be reached or refuses its credentials, else with 0. Nothing is stored or served.
 
   entrepot check --offline                        before a commit to the configuration
+  npm run entrepot -- check --offline             the same in a clone: npm keeps options before the --
   entrepot check --json | jq '.upstreams[] | select(.ok | not)'`

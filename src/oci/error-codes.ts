@@ -13,7 +13,6 @@ export type OciErrorCode =
   | 'TAG_INVALID'
   | 'TOOMANYREQUESTS'
   | 'UNAUTHORIZED'
-  | 'UNAUTHORIZED'
   | 'UNAVAILABLE'
   | 'UNKNOWN'
   | 'UNSUPPORTED'
