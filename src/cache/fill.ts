@@ -13,14 +13,13 @@ import type { Digest } from '../oci/digest.ts'
 import type { FileStamp, Incoming } from '../store/store.ts'
 import type { BlobRange, BlobStream } from '../upstream/upstream.ts'
 import { Resumption } from './resumption.ts'
-import { isArriving, planTransfer, type SchedulePolicy, type Transfer, type Want } from './schedule.ts'
+import { isArriving, planTransfer, type Part, type SchedulePolicy, type Want } from './schedule.ts'
+import { lengthOf, Transfer } from './transfer.ts'
 
 /** The tail of a body that waits for the digest. Small enough to be lost in a pull, large enough to matter to nobody. */
 export const HOLD_BACK_BYTES = 256 * 1024
 /** With less than this missing an abandoned fill finishes. */
 const FINISH_BELOW_BYTES = 16 * 1024 * 1024
-/** Bytes of one transfer that may wait for the disk: enough to write them in few calls. */
-const WRITE_AHEAD_BYTES = 1024 * 1024
 /** After these the bytes here are worth nothing, or the disk needs their room. */
 const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
 /** Who opened a fill reads it within this. */
@@ -57,19 +56,6 @@ export interface FillOptions {
   readonly onEvent: (event: FillEvent) => void
 }
 
-interface Transferring {
-  /** First byte that is not in the file yet. */
-  position: number
-  /** First byte that has not come yet. */
-  arrived: number
-  unwritten: Uint8Array[]
-  /** Ends when nothing is left to write; never rejects: see `failure`. */
-  writing: Promise<void> | undefined
-  failure: unknown
-  to: number
-  readonly abort: AbortController
-}
-
 interface Reader extends Want {
   waitingAt: number | undefined
   wake: () => void
@@ -83,7 +69,7 @@ export class Fill {
   readonly #options: FillOptions
   readonly #incoming: Incoming
   readonly #readers = new Set<Reader>()
-  readonly #transfers = new Set<Transferring>()
+  readonly #transfers = new Set<Transfer>()
   readonly #size = Promise.withResolvers<number>()
   readonly #answered = Promise.withResolvers<void>()
   readonly #done = Promise.withResolvers<void>()
@@ -278,124 +264,89 @@ export class Fill {
     for (;;) {
       const claims = [...this.#transfers]
       const { policy } = this.#options
-      const transfer = planTransfer({ size, held, claims, wants, policy, isSingle: this.#resumption.isSingle })
-      if (transfer === undefined) return
-      const shortened = claims.find((claim) => claim === transfer.shortens)
-      if (shortened !== undefined) shortened.to = transfer.from
-      this.#launch(transfer)
+      const part = planTransfer({ size, held, claims, wants, policy, isSingle: this.#resumption.isSingle })
+      if (part === undefined) return
+      const shortened = claims.find((claim) => claim === part.shortens)
+      if (shortened !== undefined) shortened.to = part.from
+      this.#launch(part)
     }
   }
 
-  #launch(transfer: Transfer): void {
-    const running: Transferring = {
-      position: transfer.from,
-      arrived: transfer.from,
-      to: transfer.to,
-      unwritten: [],
-      writing: undefined,
-      failure: undefined,
-      abort: new AbortController(),
-    }
-    this.#transfers.add(running)
-    void this.#transfer(running).then(
-      () => this.#onTransferred(running),
-      (error: unknown) => this.#onTransferFailed(running, error),
+  #launch(part: Part): void {
+    const transfer = new Transfer(part, this)
+    this.#transfers.add(transfer)
+    void this.#run(transfer).then(
+      () => this.#onTransferred(transfer),
+      (error: unknown) => this.#onTransferFailed(transfer, error),
     )
   }
 
-  async #transfer(running: Transferring): Promise<void> {
-    const { source } = this.#options
+  async #run(transfer: Transfer): Promise<void> {
+    const { source, reserve } = this.#options
     if (source === undefined) return
-    const signal = AbortSignal.any([this.#stopped.signal, running.abort.signal])
+    const signal = AbortSignal.any([this.#stopped.signal, transfer.abort.signal])
     const size = this.#knownSize
     // The whole is asked for without a Range, so that the plainest registry serves the common case.
-    const to = size === undefined || (running.position === 0 && running.to === size) ? undefined : running.to
-    const stream = await source.open({ from: running.position, to }, signal)
+    const to = size === undefined || (transfer.position === 0 && transfer.to === size) ? undefined : transfer.to
+    const stream = await source.open({ from: transfer.position, to }, signal)
     this.#answered.resolve()
     try {
-      if (this.#knownSize === undefined && stream.size !== undefined) await this.#options.reserve(stream.size)
-      this.#checkAnnounced(running, stream)
-      for await (const chunk of stream.body) {
-        await this.#take(running, chunk)
-        if (running.arrived >= running.to || this.#state !== 'filling') break
-      }
-      await this.#settle(running)
-      if (this.#state !== 'filling') return
-      if (running.to === Infinity) this.#learnSize(running.position)
-      if (running.position < running.to) {
-        // Nothing announced a length, so only the size we know tells that this was no end: a cut, to be resumed.
-        const text = `${this.digest}: the body ended at byte ${running.position} of ${running.to}`
-        throw new GatewayError('UPSTREAM_UNREACHABLE', text)
-      }
+      if (this.#knownSize === undefined && stream.size !== undefined) await reserve(stream.size)
+      this.#checkAnnounced(transfer, stream)
+      await transfer.take(stream.body)
     } finally {
-      // What came before a cut is kept, so that it is resumed behind it.
-      await running.writing
       stream.cancel()
+    }
+    if (!this.isOpen) return
+    if (transfer.to === Infinity) this.#learnSize(transfer.position)
+    if (transfer.position < transfer.to) {
+      // Nothing announced a length, so only the size we know tells that this was no end: a cut, to be resumed.
+      const text = `the body ended at byte ${transfer.position} of ${transfer.to}`
+      throw new GatewayError('UPSTREAM_UNREACHABLE', `${this.digest}: ${text}`)
     }
   }
 
-  async #settle(running: Transferring): Promise<void> {
-    await running.writing
-    if (running.failure !== undefined) throw storeFailure(running.failure)
+  /** Whether it still takes bytes. */
+  get isOpen(): boolean {
+    return this.#state === 'filling'
   }
 
-  #checkAnnounced(running: Transferring, stream: BlobStream): void {
+  /** Takes what a transfer brings: into the file unless it is there, on to the hash, and to who waits for it. */
+  async write(chunks: readonly Uint8Array[], offset: number): Promise<void> {
+    const { held } = this.#incoming
+    if (!held.contains(offset, offset + lengthOf(chunks))) {
+      await this.#incoming.write(chunks, offset)
+      this.#incoming.advance(held.heldFrom(0))
+      this.#resumption.progressed()
+    }
+    this.#wake(false)
+  }
+
+  #checkAnnounced(transfer: Transfer, stream: BlobStream): void {
     if (stream.size !== undefined) {
       if (this.#knownSize === undefined) this.#learnSize(stream.size)
       else if (this.#knownSize !== stream.size) {
         throw invalid(`${this.digest}: ${this.#knownSize} bytes expected, the upstream announces ${stream.size}`)
       }
     }
-    if (stream.from !== running.position) {
+    if (stream.from !== transfer.position) {
       // 200 to a range: take the whole from the front, on this one connection.
       this.#resumption.useOneConnection()
-      for (const other of this.#transfers) if (other !== running) other.abort.abort()
-      running.position = stream.from
-      running.arrived = stream.from
-      running.to = this.#knownSize ?? Infinity
+      for (const other of this.#transfers) if (other !== transfer) other.abort.abort()
+      transfer.restart({ from: stream.from, to: this.#knownSize ?? Infinity })
     }
   }
 
-  /** Takes a chunk for writing; waits only when more is on its way to the disk than a slow one should hold up. */
-  async #take(running: Transferring, chunk: Uint8Array): Promise<void> {
-    if (this.#knownSize !== undefined && running.arrived + chunk.length > this.#knownSize) {
-      throw invalid(`${this.digest}: more bytes than the ${this.#knownSize} announced`)
-    }
-    running.arrived += chunk.length
-    running.unwritten.push(chunk)
-    running.writing ??= this.#writeOut(running)
-      .catch((error: unknown) => (running.failure = error))
-      .then(() => (running.writing = undefined))
-    if (running.failure !== undefined || running.arrived - running.position >= WRITE_AHEAD_BYTES)
-      await this.#settle(running)
-  }
-
-  /** Writes what has come, all of it in one call, until nothing is left. */
-  async #writeOut(running: Transferring): Promise<void> {
-    while (running.unwritten.length > 0 && this.#state === 'filling') {
-      const offset = running.position
-      const chunks = within(running.unwritten.splice(0), Math.max(0, running.to - offset))
-      const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-      if (!this.#incoming.held.contains(offset, offset + length)) {
-        await this.#incoming.write(chunks, offset)
-        this.#incoming.advance(this.#incoming.held.heldFrom(0))
-        this.#resumption.progressed()
-      }
-      running.position += length
-      this.#wake(false)
-    }
-  }
-
-  #onTransferred(running: Transferring): void {
-    this.#transfers.delete(running)
+  #onTransferred(transfer: Transfer): void {
+    this.#transfers.delete(transfer)
     this.#wake(false)
     this.#pump()
   }
 
-  async #onTransferFailed(running: Transferring, cause: unknown): Promise<void> {
-    this.#transfers.delete(running)
+  async #onTransferFailed(transfer: Transfer, cause: unknown): Promise<void> {
+    this.#transfers.delete(transfer)
     if (this.#state !== 'filling') return
-    if (running.abort.signal.aborted) return this.#pump()
+    if (transfer.abort.signal.aborted) return this.#pump()
     const error = cause instanceof GatewayError ? cause : invalid(`${this.digest}: ${String(cause)}`, cause)
     const isLarge = (this.#knownSize ?? 0) >= this.#options.policy.parallelFromBytes
     const hasOthers = this.#transfers.size > 0
@@ -404,7 +355,7 @@ export class Fill {
       isParallel: hasOthers || isLarge,
     })
     if (!isAdmitted) return this.#fail(error, KEEPS_NOTHING.has(error.code) ? 'drop' : 'keep')
-    this.#options.onEvent({ kind: 'resumed', position: running.position, reason: error.message })
+    this.#options.onEvent({ kind: 'resumed', position: transfer.position, reason: error.message })
     await this.#resumption.pause(error, this.#stopped.signal)
     this.#pump()
   }
@@ -480,14 +431,4 @@ function storeFailure(cause: unknown): GatewayError {
 
 function invalid(message: string, cause?: unknown): GatewayError {
   return new GatewayError('UPSTREAM_INVALID', message, { cause })
-}
-
-/** The chunks up to `limit` bytes in all. */
-function within(chunks: readonly Uint8Array[], limit: number): readonly Uint8Array[] {
-  let left = limit
-  return chunks.flatMap((chunk) => {
-    const taken = Math.min(left, chunk.length)
-    left -= taken
-    return taken === 0 ? [] : [chunk.subarray(0, taken)]
-  })
 }

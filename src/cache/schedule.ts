@@ -33,7 +33,8 @@ export interface SchedulePolicy {
   readonly nearBytes: number
 }
 
-export interface Transfer extends Interval {
+/** Bytes to be fetched by one more transfer. */
+export interface Part extends Interval {
   /** The claim that must end where this transfer starts, so that no byte is fetched twice. */
   readonly shortens?: Claim
 }
@@ -49,7 +50,7 @@ export interface ScheduleState {
 }
 
 /** The next transfer to start, or undefined when nothing should start now. */
-export function planTransfer(state: ScheduleState): Transfer | undefined {
+export function planTransfer(state: ScheduleState): Part | undefined {
   return planUrgent(state) ?? planNext(state)
 }
 
@@ -60,7 +61,7 @@ export function isArriving(claims: readonly Claim[], position: number, nearBytes
   )
 }
 
-function planUrgent(state: ScheduleState): Transfer | undefined {
+function planUrgent(state: ScheduleState): Part | undefined {
   const { held, claims, policy } = state
   if (claims.length >= (state.isSingle ? 1 : policy.urgentConnections)) return undefined
   for (const { waitingAt, spans } of state.wants) {
@@ -79,7 +80,7 @@ function planUrgent(state: ScheduleState): Transfer | undefined {
   return undefined
 }
 
-function planNext(state: ScheduleState): Transfer | undefined {
+function planNext(state: ScheduleState): Part | undefined {
   const { held, claims, policy } = state
   const isLarge = state.size >= policy.parallelFromBytes
   const limit = isLarge && !state.isSingle ? policy.connections : 1
