@@ -5,7 +5,7 @@ export type ErrorCode =
   | 'ROUTE_UNKNOWN' // no upstream is declared for this address
   | 'ROUTE_CONFLICT' // ns and prefix, or two selectors, name different upstreams
   | 'NAME_INVALID'
-  | 'TAG_INVALID'
+  | 'ENDPOINT_UNKNOWN' // a path below /v2/ that is none of the API
   | 'DIGEST_INVALID'
   | 'RANGE_INVALID'
   | 'PAGINATION_INVALID'
@@ -39,6 +39,8 @@ export type ErrorCode =
 
 export interface GatewayErrorOptions {
   readonly cause?: unknown
+  /** It repeats what the upstream said a moment ago: nothing was asked for it. */
+  readonly isRemembered?: boolean
   /** Milliseconds after which a new try makes sense. */
   readonly retryAfterMs?: number
 }
@@ -48,11 +50,13 @@ export class GatewayError extends Error {
   override readonly name = 'GatewayError'
   readonly code: ErrorCode
   readonly retryAfterMs: number | undefined
+  readonly isRemembered: boolean
 
   constructor(code: ErrorCode, message: string, options: GatewayErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.retryAfterMs = options.retryAfterMs
+    this.isRemembered = options.isRemembered === true
   }
 }
 

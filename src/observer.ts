@@ -30,6 +30,13 @@ const STALE_REASONS: Readonly<Partial<Record<ErrorCode | 'SLOW', StaleReason>>> 
   SLOW: 'slow',
 }
 
+/** What the upstream says of content, and rights to it. */
+const ANSWERS: ReadonlySet<string> = new Set([
+  'BLOB_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UPSTREAM_DENIED',
+] satisfies ErrorCode[])
+
 export class Observer implements NamespaceObserver {
   readonly #log: Log
   readonly #metrics: Metrics
@@ -68,8 +75,8 @@ export class Observer implements NamespaceObserver {
   }
 
   /** Something on a connection that is no request we take. */
-  refused({ client, status, message }: Refused): void {
-    this.#log.event('request.refused', { client, status, reason: message })
+  refused({ requestId, client, status, message }: Refused): void {
+    this.#log.event('request.refused', { requestId, client, status, reason: message })
   }
 
   upstream(name: string, label: string, event: UpstreamEvent): void {
@@ -220,6 +227,8 @@ export class Observer implements NamespaceObserver {
   ): void {
     metrics.fillEnded()
     if (code === 'UPSTREAM_INVALID') metrics.commitRejected('digest')
+    // An answer is no failure: the request's own line tells it.
+    if (ANSWERS.has(code)) return
     this.#log.event('fill.failed', { ...content, code, reason })
   }
 }

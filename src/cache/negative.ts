@@ -34,7 +34,7 @@ export class NegativeCache {
   check(key: string): void {
     const entry = this.#entries.get(key)
     if (entry === undefined) return
-    if (entry.until > this.#clock.now()) throw new GatewayError(entry.code, entry.message)
+    if (entry.until > this.#clock.now()) throw new GatewayError(entry.code, entry.message, { isRemembered: true })
     this.#entries.delete(key)
   }
 

@@ -2,6 +2,7 @@
  * What is refused before it is a request: broken framing, bodies, more than one host. Every answer here closes the
  * connection, and whatever follows on it is never taken for a second request: Node has parsed it already by then.
  */
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -14,6 +15,8 @@ interface Problem {
 
 /** What the log is told of a request that never became one. */
 export interface Refused extends Problem {
+  /** What the client was told in `X-Request-Id`. */
+  readonly requestId: string
   /** Address of the peer. */
   readonly client: string
 }
@@ -49,12 +52,15 @@ export class Refusal {
         socket.destroy()
         return
       }
-      this.#report(socket, { status: isLarge ? 431 : 400, message: `the request cannot be read: ${code}` })
-      sayGoodbye(socket, isLarge ? '431 Request Header Fields Too Large' : '400 Bad Request')
+      const requestId = this.#report(socket, {
+        status: isLarge ? 431 : 400,
+        message: `the request cannot be read: ${code}`,
+      })
+      sayGoodbye(socket, isLarge ? '431 Request Header Fields Too Large' : '400 Bad Request', { requestId })
     })
     server.on('connect', (_request, socket) => {
-      this.#report(socket, { status: 405, message: 'CONNECT' })
-      sayGoodbye(socket, '405 Method Not Allowed', 'Allow: GET, HEAD\r\n')
+      const requestId = this.#report(socket, { status: 405, message: 'CONNECT' })
+      sayGoodbye(socket, '405 Method Not Allowed', { requestId, headers: 'Allow: GET, HEAD\r\n' })
     })
     const expectation: RequestListener = (incoming, outgoing) =>
       this.#refuse(incoming, outgoing, { status: 417, message: 'this gateway takes no request bodies' })
@@ -74,20 +80,28 @@ export class Refusal {
   #refuse(incoming: IncomingMessage, outgoing: ServerResponse, { status, message }: Problem): void {
     if (this.#refused.has(incoming.socket)) return
     this.#refused.add(incoming.socket)
-    this.#report(incoming.socket, { status, message })
-    const body = errorBody(status === 405 ? 'UNSUPPORTED' : 'UNKNOWN', message)
+    const requestId = this.#report(incoming.socket, { status, message })
+    const body = errorBody(status === 405 ? 'UNSUPPORTED' : 'UNKNOWN', message, requestId)
     outgoing.writeHead(status, {
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(body),
       'x-content-type-options': 'nosniff',
+      'x-request-id': requestId,
       connection: 'close',
       ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
     })
     outgoing.end(incoming.method === 'HEAD' ? undefined : body)
   }
 
-  #report(socket: Duplex, problem: Problem): void {
-    this.#options.onRefused?.({ ...problem, client: socket instanceof Socket ? (socket.remoteAddress ?? '') : '' })
+  /** Gives the id under which it is told. */
+  #report(socket: Duplex, problem: Problem): string {
+    const requestId = randomUUID().slice(0, 18).replaceAll('-', '')
+    this.#options.onRefused?.({
+      ...problem,
+      requestId,
+      client: socket instanceof Socket ? (socket.remoteAddress ?? '') : '',
+    })
+    return requestId
   }
 }
 
@@ -113,16 +127,21 @@ function problemOf(
     : { status: 405, message: 'this gateway only answers GET and HEAD' }
 }
 
-function sayGoodbye(socket: Duplex, status: string, headers = ''): void {
-  const body = errorBody(status.startsWith('405') ? 'UNSUPPORTED' : 'UNKNOWN', status.slice(4).toLowerCase())
+function sayGoodbye(
+  socket: Duplex,
+  status: string,
+  { requestId, headers = '' }: { readonly requestId: string; readonly headers?: string },
+): void {
+  const code = status.startsWith('405') ? 'UNSUPPORTED' : 'UNKNOWN'
+  const body = errorBody(code, status.slice(4).toLowerCase(), requestId)
   socket.on('error', () => socket.destroy())
   socket.end(
-    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\n${headers}` +
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nX-Request-Id: ${requestId}\r\n${headers}` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
     () => socket.destroy(),
   )
 }
 
-function errorBody(code: string, message: string): string {
-  return JSON.stringify({ errors: [{ code, message }] })
+function errorBody(code: string, message: string, requestId: string): string {
+  return JSON.stringify({ errors: [{ code, message, detail: { requestId } }] })
 }

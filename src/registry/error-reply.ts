@@ -42,7 +42,12 @@ export const ERROR_RULES: Readonly<Record<ErrorCode, ErrorRule>> = {
     detail: true,
   },
   NAME_INVALID: { status: 400, ociCode: 'NAME_INVALID', sentence: 'invalid repository name', detail: true },
-  TAG_INVALID: { status: 400, ociCode: 'TAG_INVALID', sentence: 'invalid tag', detail: true },
+  ENDPOINT_UNKNOWN: {
+    status: 404,
+    ociCode: 'NAME_UNKNOWN',
+    sentence: 'nothing of the API has this path',
+    detail: true,
+  },
   DIGEST_INVALID: { status: 400, ociCode: 'DIGEST_INVALID', sentence: 'invalid digest', detail: true },
   RANGE_INVALID: { status: 416, ociCode: 'RANGE_INVALID', sentence: 'the range lies outside the blob', detail: true },
   PAGINATION_INVALID: { status: 400, ociCode: 'PAGINATION_NUMBER_INVALID', sentence: 'invalid page', detail: true },
@@ -202,7 +207,8 @@ export function errorReply(error: unknown, options: ErrorReplyOptions): Reply {
   if (seconds !== undefined) headers['retry-after'] = String(seconds)
   const proxy = proxyStatus(code)
   if (proxy !== undefined) headers['proxy-status'] = proxy
-  return { status: rule.status, headers: { ...headers, ...options.headers }, body }
+  const reply = { status: rule.status, headers: { ...headers, ...options.headers }, body }
+  return error instanceof GatewayError && error.isRemembered ? { ...reply, outcome: 'negative' } : reply
 }
 
 /** Whole seconds, at least 1: clients read 0 as "at once". Only where trying again can help. */

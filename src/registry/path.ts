@@ -16,7 +16,7 @@ export type RegistryPath =
 
 export interface PathProblem {
   readonly kind: 'problem'
-  readonly code: 'NAME_INVALID' | 'DIGEST_INVALID' | 'MANIFEST_UNKNOWN' | 'NAME_UNKNOWN'
+  readonly code: 'NAME_INVALID' | 'DIGEST_INVALID' | 'MANIFEST_UNKNOWN' | 'ENDPOINT_UNKNOWN'
   /** Safe to show to the client. */
   readonly message: string
 }
@@ -34,7 +34,7 @@ export function parseRegistryPath(rest: string): RegistryPath | PathProblem {
   if (rest === '') return { kind: 'ping' }
   if (rest === '_catalog') return { kind: 'catalog' }
   if (rest.length > MAX_PATH_LENGTH) return problem('NAME_INVALID', 'the path is longer than any name and reference')
-  if (!ALPHABET.test(rest)) return problem('NAME_INVALID', 'the path holds a character that no name or reference has')
+  if (!ALPHABET.test(rest)) return isBeforeDigest(rest) ? invalidDigest() : invalidCharacter()
   const segments = rest.split('/')
   if (segments.slice(0, -1).includes('') || segments.includes('..') || segments.includes('.')) {
     return problem('NAME_INVALID', 'the path holds an empty or relative component')
@@ -42,7 +42,7 @@ export function parseRegistryPath(rest: string): RegistryPath | PathProblem {
   const reference = segments.at(-1) ?? ''
   const endpoint = segments.at(-2)
   if (!isEndpoint(endpoint) || reference === '' || (endpoint === 'tags' && reference !== 'list')) {
-    return problem('NAME_UNKNOWN', 'no such endpoint: this gateway serves manifests, blobs, tags/list and referrers')
+    return problem('ENDPOINT_UNKNOWN', 'this gateway serves manifests, blobs, tags/list and referrers')
   }
   const repository = parseRepository(segments.slice(0, -2).join('/'))
   if (repository === undefined) return problem('NAME_INVALID', 'the repository name does not fit the grammar')
@@ -51,6 +51,12 @@ export function parseRegistryPath(rest: string): RegistryPath | PathProblem {
   const digest = parseDigest(reference)
   if (digest === undefined) return invalidDigest()
   return { kind: endpoint === 'blobs' ? 'blob' : 'referrers', repository, digest }
+}
+
+/** Whether all that is wrong is the last component, where a digest should be: then that is what the client is told. */
+function isBeforeDigest(rest: string): boolean {
+  const [, name] = /^(.+)\/(?:blobs|referrers)\/[^/]*$/.exec(rest) ?? []
+  return name !== undefined && parseRepository(name) !== undefined
 }
 
 function manifestPath(repository: Repository, text: string): RegistryPath | PathProblem {
@@ -63,6 +69,10 @@ type Endpoint = 'manifests' | 'blobs' | 'tags' | 'referrers'
 
 function isEndpoint(segment: string | undefined): segment is Endpoint {
   return segment === 'manifests' || segment === 'blobs' || segment === 'tags' || segment === 'referrers'
+}
+
+function invalidCharacter(): PathProblem {
+  return problem('NAME_INVALID', 'the path holds a character that no name or reference has')
 }
 
 function invalidDigest(): PathProblem {

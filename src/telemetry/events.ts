@@ -48,7 +48,10 @@ export const EVENTS = {
   },
 
   // what is not even one
-  'request.refused': { level: 'info', fields: { client: 'string', status: 'number', reason: 'text' } },
+  'request.refused': {
+    level: 'info',
+    fields: { requestId: 'string', client: 'string', status: 'number', reason: 'text' },
+  },
 
   // bytes on their way in
   'fill.started': { level: 'debug', fields: CONTENT },

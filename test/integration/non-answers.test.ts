@@ -113,3 +113,17 @@ test('an offline upstream is never called: what is held is a hit, the rest 503',
   assert.equal(await status('tags/list'), 200)
   assert.equal(registry.acceptedConnections, before)
 })
+
+test('a 404 is repeated from memory for a while and says so; it is no failed fill', async () => {
+  await using pair = await startPair()
+  pair.registry.load(tinyImage({ seed: 'negative', repository: 'acme/app', tag: '1' }))
+  await pair.get('acme/app/manifests/1')
+  for (const path of [`acme/app/blobs/sha256:${'0'.repeat(64)}`, 'acme/app/manifests/none']) {
+    const [first, again] = [await pair.get(path), await pair.get(path)]
+    assert.deepEqual([first.status, again.status], [404, 404], path)
+    assert.equal(first.headers['cache-status'], undefined)
+    assert.equal(again.headers['cache-status'], 'entrepot; hit; detail=negative')
+  }
+  assert.equal(pair.logged('fill.failed'), 0)
+  assert.equal(pair.logged('request.done', { outcome: 'negative' }), 2)
+})

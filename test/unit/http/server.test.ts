@@ -144,17 +144,28 @@ test(`${Object.keys(smuggling).length} smuggling probes: refused, closed, and no
 
 test('what is refused is reported once, with the peer and the reason', async (t) => {
   const refused: string[] = []
+  const ids: string[] = []
   const listener = await Listener.open({
     host: '127.0.0.1',
     port: 0,
     place: 'listen',
     serve: () => assert.fail('served'),
-    onRefused: ({ client, status, message }) => refused.push(`${client} ${status} ${message}`),
+    onRefused: ({ requestId, client, status, message }) => {
+      ids.push(requestId)
+      refused.push(`${client} ${status} ${message}`)
+    },
   })
   t.after(() => listener.close())
-  await raw(listener.port, head('Content-Length: 5') + `12345${SECOND}`)
-  await raw(listener.port, `GET /v2/ HTTP/1.1\r\nHost: a/b\r\n\r\n${SECOND}`)
-  await raw(listener.port, 'garbage\r\n\r\n')
+  const answers = [
+    await raw(listener.port, head('Content-Length: 5') + `12345${SECOND}`),
+    await raw(listener.port, `GET /v2/ HTTP/1.1\r\nHost: a/b\r\n\r\n${SECOND}`),
+    await raw(listener.port, 'garbage\r\n\r\n'),
+  ]
+  // The client is told the same id, as a header and in the body.
+  for (const [at, { text }] of answers.entries()) {
+    assert.match(text, new RegExp(`\r\nx-request-id: ${ids[at]}\r\n`, 'i'))
+    assert.ok(text.endsWith(`"detail":{"requestId":"${ids[at]}"}}]}`), text)
+  }
   assert.equal(refused.length, 3)
   assert.match(refused[0] ?? '', /^127\.0\.0\.1 400 a GET or HEAD has no body$/)
   assert.match(refused[2] ?? '', /^127\.0\.0\.1 400 the request cannot be read: HPE_/)

@@ -86,6 +86,12 @@ test('Proxy-Status names the kind of failure alone', () => {
     assert.match(proxyStatus(code) ?? 'entrepot; error=x', /^entrepot; error=[a-z_]+(; received-status=429)?$/)
 })
 
+test('a refusal that is repeated from memory says so', () => {
+  const reply = (isRemembered: boolean) =>
+    errorReply(new GatewayError('BLOB_UNKNOWN', '', { isRemembered }), { requestId })
+  assert.deepEqual([reply(true).outcome, reply(false).outcome], ['negative', undefined])
+})
+
 test('a reply may carry further headers', () => {
   const reply = errorReply(new GatewayError('RANGE_INVALID', ''), {
     requestId,

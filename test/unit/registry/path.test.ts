@@ -69,15 +69,19 @@ const refused: readonly (readonly [string, string])[] = [
   [`a/blobs/md5:${'a'.repeat(32)}`, 'DIGEST_INVALID'],
   [`a/blobs/sha256+b64:${'a'.repeat(64)}`, 'DIGEST_INVALID'],
   [`a/referrers/sha256:x`, 'DIGEST_INVALID'],
+  ['a/blobs/sha256:..%2f', 'DIGEST_INVALID'],
+  ['a/referrers/sha256:%00', 'DIGEST_INVALID'],
+  ['a%2f/blobs/sha256:..%2f', 'NAME_INVALID'],
+  ['../a/blobs/sha256:..%2f', 'NAME_INVALID'],
   // no endpoint
-  ['a', 'NAME_UNKNOWN'],
-  ['a/b', 'NAME_UNKNOWN'],
-  ['a/manifests/', 'NAME_UNKNOWN'],
-  ['a/blobs/uploads/', 'NAME_UNKNOWN'],
-  ['a/tags/lists', 'NAME_UNKNOWN'],
-  ['_catalog/', 'NAME_UNKNOWN'],
-  ['_catalog/x', 'NAME_UNKNOWN'],
-  ['a/manifests/b/c', 'NAME_UNKNOWN'],
+  ['a', 'ENDPOINT_UNKNOWN'],
+  ['a/b', 'ENDPOINT_UNKNOWN'],
+  ['a/manifests/', 'ENDPOINT_UNKNOWN'],
+  ['a/blobs/uploads/', 'ENDPOINT_UNKNOWN'],
+  ['a/tags/lists', 'ENDPOINT_UNKNOWN'],
+  ['_catalog/', 'ENDPOINT_UNKNOWN'],
+  ['_catalog/x', 'ENDPOINT_UNKNOWN'],
+  ['a/manifests/b/c', 'ENDPOINT_UNKNOWN'],
 ]
 
 for (const [rest, expected] of accepted) {
