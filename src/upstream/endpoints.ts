@@ -19,6 +19,9 @@ const LATENCY_SHARE = 0.3
 const LATENCY_HALF_LIFE_MS = 10 * 60_000
 const FIRST_THROTTLE_MS = 1_000
 
+/** `UPSTREAM_THROTTLED`: 429. `UPSTREAM_ERROR`: a 5xx that came with Retry-After. */
+export type PauseCode = 'UPSTREAM_THROTTLED' | 'UPSTREAM_ERROR'
+
 /** One base address with what is known about it. */
 export class Endpoint {
   readonly url: URL
@@ -28,6 +31,7 @@ export class Endpoint {
   readonly #options: EndpointsOptions
   #latency: { readonly ms: number; readonly at: number } | undefined
   #pausedUntil = 0
+  #pauseCode: PauseCode = 'UPSTREAM_THROTTLED'
   #throttleMs = FIRST_THROTTLE_MS
 
   constructor({ url }: EndpointOptions, isAuthoritative: boolean, options: EndpointsOptions) {
@@ -58,6 +62,11 @@ export class Endpoint {
     return Math.max(0, this.#pausedUntil - this.#options.clock.now())
   }
 
+  /** What it said when it asked for the pause: who comes meanwhile is told the same, not that it asked too often. */
+  get pauseCode(): PauseCode {
+    return this.#pauseCode
+  }
+
   /** Expected milliseconds to the head of a reply; 0 while unknown, which puts it first and so measures it. */
   get expectedMs(): number {
     if (this.#latency === undefined) return 0
@@ -75,10 +84,14 @@ export class Endpoint {
   }
 
   /** Leaves it alone for as long as it said, or for a while that doubles when it did not. Answers the milliseconds. */
-  pause(retryAfterMs: number | undefined): number {
+  pause(retryAfterMs: number | undefined, code: PauseCode): number {
     const pauseMs = retryAfterMs ?? this.#throttleMs
+    const until = this.#options.clock.now() + pauseMs
     this.#throttleMs = Math.min(MAX_PAUSE_MS, this.#throttleMs * 2)
-    this.#pausedUntil = Math.max(this.#pausedUntil, this.#options.clock.now() + pauseMs)
+    if (until > this.#pausedUntil) {
+      this.#pausedUntil = until
+      this.#pauseCode = code
+    }
     this.#options.onEvent({ type: 'throttled', endpoint: this.url.host, retryAfterMs: pauseMs })
     return pauseMs
   }
@@ -102,9 +115,9 @@ export class Endpoints {
   }
 
   /**
-   * Those that may be asked now for what `capability` names, best first. With none: UPSTREAM_THROTTLED when one of them
-   * asked for a pause, UPSTREAM_UNREACHABLE when breakers are open, at once in both cases; UPSTREAM_ERROR when no
-   * endpoint has the capability.
+   * Those that may be asked now for what `capability` names, best first. With none: what the one whose pause ends first
+   * said when it asked for it (UPSTREAM_THROTTLED or UPSTREAM_ERROR), UPSTREAM_UNREACHABLE when breakers are open, at once
+   * in both cases; UPSTREAM_ERROR when no endpoint has the capability.
    */
   candidates(capability: Capability, subject: string): Endpoint[] {
     const able = this.#list
@@ -117,10 +130,13 @@ export class Endpoints {
     if (able.length === 0) {
       throw new GatewayError('UPSTREAM_ERROR', `${subject}: no endpoint of ${name} has the capability "${capability}"`)
     }
-    const paused = able.map((endpoint) => endpoint.pausedMs).filter((ms) => ms > 0)
-    if (paused.length > 0) {
-      const retryAfterMs = Math.min(...paused)
-      throw new GatewayError('UPSTREAM_THROTTLED', `${subject}: not tried, ${name} asked for a pause`, { retryAfterMs })
+    const [paused] = able
+      .map(({ pausedMs, pauseCode }) => ({ retryAfterMs: pausedMs, code: pauseCode }))
+      .filter(({ retryAfterMs }) => retryAfterMs > 0)
+      .sort((a, b) => a.retryAfterMs - b.retryAfterMs)
+    if (paused !== undefined) {
+      const { code, retryAfterMs } = paused
+      throw new GatewayError(code, `${subject}: not tried, ${name} asked for a pause`, { retryAfterMs })
     }
     const retryAfterMs = Math.max(1, Math.min(...able.map(({ breaker }) => breaker.retryInMs)))
     throw new GatewayError('UPSTREAM_UNREACHABLE', `${subject}: not tried, most recent calls failed`, { retryAfterMs })

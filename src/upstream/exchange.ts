@@ -105,11 +105,11 @@ export class Exchange {
     const from = hasLeft ? ` from ${url.host}, where a redirect led` : ''
     const asked = retryAfterOf(headers.get('retry-after'), this.#options.clock.now())
     if (status === 429) {
-      const retryAfterMs = hasLeft ? asked : endpoint.pause(asked)
+      const retryAfterMs = hasLeft ? asked : endpoint.pause(asked, 'UPSTREAM_THROTTLED')
       return { code: 'UPSTREAM_THROTTLED', reason: `429${from}`, isRetryable: false, isAuthoritative, retryAfterMs }
     }
     if (isOutage(status)) {
-      const retryAfterMs = asked === undefined || hasLeft ? asked : endpoint.pause(asked)
+      const retryAfterMs = asked === undefined || hasLeft ? asked : endpoint.pause(asked, 'UPSTREAM_ERROR')
       const isRetryable = retryAfterMs === undefined
       return { code: 'UPSTREAM_ERROR', reason: `${status}${from}`, isRetryable, isAuthoritative, retryAfterMs }
     }
@@ -134,7 +134,7 @@ function failureOf(error: unknown, endpoint: Endpoint): Failure {
   }
   if (!(error instanceof GatewayError) || error.code === 'OVERLOADED') throw error
   const { code, message, retryAfterMs } = error
-  if (code === 'UPSTREAM_THROTTLED' && error.cause !== undefined) endpoint.pause(retryAfterMs)
+  if (code === 'UPSTREAM_THROTTLED' && error.cause !== undefined) endpoint.pause(retryAfterMs, code)
   const isRetryable = code === 'UPSTREAM_UNREACHABLE' || (code === 'UPSTREAM_ERROR' && retryAfterMs === undefined)
   return { code, reason: message, isRetryable, isAuthoritative, retryAfterMs, cause: error }
 }
