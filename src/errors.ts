@@ -43,6 +43,8 @@ export interface GatewayErrorOptions {
   readonly isRemembered?: boolean
   /** Milliseconds after which a new try makes sense. */
   readonly retryAfterMs?: number
+  /** The error code in the upstream's own body (`DENIED`): only a registry writes one. */
+  readonly upstreamCode?: string | undefined
 }
 
 /** `message` says what was tried, on what, and what came back. It never holds a credential or a query string. */
@@ -50,6 +52,7 @@ export class GatewayError extends Error {
   override readonly name = 'GatewayError'
   readonly code: ErrorCode
   readonly retryAfterMs: number | undefined
+  readonly upstreamCode: string | undefined
   readonly isRemembered: boolean
 
   constructor(code: ErrorCode, message: string, options: GatewayErrorOptions = {}) {
@@ -57,6 +60,7 @@ export class GatewayError extends Error {
     this.code = code
     this.retryAfterMs = options.retryAfterMs
     this.isRemembered = options.isRemembered === true
+    this.upstreamCode = options.upstreamCode
   }
 }
 

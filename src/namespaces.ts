@@ -9,6 +9,7 @@ import type { Clock } from './async/clock.ts'
 import type { BlobEvent } from './cache/blob-cache.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
 import { NamespaceCache } from './cache/namespace-cache.ts'
+import type { RightsEvent } from './cache/watched-upstream.ts'
 import type { UpstreamConfig } from './config/config.ts'
 import { GatewayError } from './errors.ts'
 import { globMatcher } from './access/globs.ts'
@@ -46,7 +47,7 @@ export interface NamespaceObserver {
   secret(secret: string): void
   upstream(name: string, label: string, event: UpstreamEvent): void
   fill(name: string, label: string, digest: Digest, event: BlobEvent): void
-  manifest(name: string, label: string, event: ManifestEvent): void
+  manifest(name: string, label: string, event: ManifestEvent | RightsEvent): void
   completeFailed(name: string, label: string, repository: Repository, digest: Digest, error: unknown): void
 }
 
@@ -175,6 +176,7 @@ export class Namespaces implements AsyncDisposable {
       negativeTtlMs: NEGATIVE_TTL_MS,
       isShared: isSharedAccess(config),
       isOffline: config.offline,
+      identityOf: (repository) => upstream.identityOf(repository),
       schedule: schedulePolicyOf(config),
       maxFills: MAX_FILLS,
       maxQueuedFills: MAX_QUEUED_FILLS,
@@ -191,7 +193,8 @@ export class Namespaces implements AsyncDisposable {
       onManifest: (event) => {
         if (event.kind === 'stored') {
           this.#provisional.delete(name)
-          usage.add(event.digest, expectedDiskBytes(1))
+          // Few are larger than a block; the next sweep counts them as they are.
+          keeper.noteManifest(name, event.digest, 1)
         }
         observer.manifest(name, label, event)
       },

@@ -1,6 +1,7 @@
 /** Turns what the parts tell into log events and metrics. Metrics are labelled by what the configuration names. */
 import type { BlobEvent } from './cache/blob-cache.ts'
 import type { ManifestEvent } from './cache/manifest-cache.ts'
+import type { RightsEvent } from './cache/watched-upstream.ts'
 import { codeOf, type ErrorCode } from './errors.ts'
 import type { KeepingEvent } from './keeping/namespace.ts'
 import type { RequestDone } from './http/access-log.ts'
@@ -31,11 +32,7 @@ const STALE_REASONS: Readonly<Partial<Record<ErrorCode | 'SLOW', StaleReason>>> 
 }
 
 /** What the upstream says of content, and rights to it. */
-const ANSWERS: ReadonlySet<string> = new Set([
-  'BLOB_UNKNOWN',
-  'NAME_UNKNOWN',
-  'UPSTREAM_DENIED',
-] satisfies ErrorCode[])
+const ANSWERS: ReadonlySet<string> = new Set(['BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UPSTREAM_DENIED'] satisfies ErrorCode[])
 
 export class Observer implements NamespaceObserver {
   readonly #log: Log
@@ -148,7 +145,7 @@ export class Observer implements NamespaceObserver {
     }
   }
 
-  manifest(name: string, label: string, event: ManifestEvent): void {
+  manifest(name: string, label: string, event: ManifestEvent | RightsEvent): void {
     switch (event.kind) {
       case 'stored':
         return
@@ -169,6 +166,14 @@ export class Observer implements NamespaceObserver {
           reference: event.tag,
           isKept: event.isKept,
         })
+      case 'denied': {
+        const { repository, verdict, reason } = event
+        return this.#log.event('repository.denied', { upstream: name, repository, verdict, reason })
+      }
+      case 'revoked': {
+        const { repository, manifests, reason } = event
+        return this.#log.event('repository.revoked', { upstream: name, repository, manifests, reason })
+      }
       case 'quarantined': {
         this.#metrics.upstream(label).commitRejected('stored')
         return this.#log.event('blob.quarantined', {

@@ -178,6 +178,11 @@ export class BlobCache {
     })
   }
 
+  /** The upstream took back what `repository` may read: fills under way are not for it any more. */
+  revoke(repository: Repository): void {
+    this.#fills.exclude(repository)
+  }
+
   /** Bytes that fills under way will still write. */
   get missingBytes(): number {
     return this.#fills.missingBytes
@@ -332,7 +337,7 @@ export class BlobCache {
   /** Lets a repository read a fill that another one leads, after its own proof. False: that fill is not for it. */
   async #mayJoin({ fill, leader, repositories }: RunningFill, request: BlobRequest): Promise<boolean> {
     const { repository, digest, signal } = request
-    if (repository === leader) return true
+    if (repository === leader && repositories.has(repository)) return true
     const { membership, store } = this.#options
     if (!repositories.has(repository) && !(await membership.isNamed(repository, 'blob', digest))) {
       await this.#prove(request)

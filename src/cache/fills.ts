@@ -11,7 +11,7 @@ export interface RunningFill {
   readonly fill: Fill
   /** The repository whose right the transfer is made with. */
   readonly leader: Repository
-  /** Those that get a link when the blob is here; the leader among them. */
+  /** Those that get a link when the blob is here; the leader among them, until its right is revoked. */
   readonly repositories: Set<Repository>
 }
 
@@ -87,6 +87,11 @@ export class Fills {
   /** Bytes that all of them together will still write, as far as known. */
   get missingBytes(): number {
     return this.#running.values().reduce((sum, { fill }) => sum + fill.missingBytes, 0)
+  }
+
+  /** From now on `repository` may neither join a fill that runs nor get a link from it; who reads already reads on. */
+  exclude(repository: Repository): void {
+    for (const { repositories } of this.#running.values()) repositories.delete(repository)
   }
 
   *[Symbol.iterator](): Iterator<Fill> {

@@ -15,6 +15,10 @@ export interface TagPolicy {
   /** A 404 for a tag that we hold: keep serving it for `goneForMs`, or follow at once. */
   readonly onGone: 'keep' | 'follow'
   readonly goneForMs: number
+  /** How long an anonymous caller keeps serving a repository that it is denied. */
+  readonly deniedForMs: number
+  /** After this the right to a repository read by a credential is confirmed again. */
+  readonly recheckMs: number
 }
 
 export type Freshness = 'fresh' | 'stale' | 'expired'

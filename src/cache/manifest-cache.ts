@@ -212,6 +212,8 @@ export class ManifestCache {
       if (signal.aborted) throw error
       const stale = await this.#staleReason(repository, tag, error)
       if (stale === undefined || age === 'expired') throw error
+      // A denial may have taken back the right to what was held a moment ago.
+      if (stale.code === 'UPSTREAM_DENIED' && (await this.findHeld(repository, held.digest)) === undefined) throw error
       this.#options.onEvent({ kind: 'served_stale', repository, tag, ...stale })
       return { manifest: held, outcome: 'stale' }
     }
@@ -290,20 +292,22 @@ export class ManifestCache {
       const fetched = await this.#fetch(repository, tag, signal)
       return { digest: fetched.digest, checkedAt: this.#options.clock.now() }
     }
-    const digest = await this.#bring(repository, tag, head.digest)
+    const manifest = await this.#bring(repository, tag, head.digest)
+    const { digest } = manifest
     onEvent({ kind: 'revalidated', repository, tag, digest, isMoved: digest !== record.digest })
-    return this.#point(repository, tag, digest)
+    return this.#point(repository, tag, manifest)
   }
 
-  /** Sees to it that the manifest a tag was said to point to is here; gives the digest that it points to then. */
-  async #bring(repository: Repository, tag: Tag, digest: Digest): Promise<Digest> {
+  /** Sees to it that the manifest a tag was said to point to is here; gives the one that it points to then. */
+  async #bring(repository: Repository, tag: Tag, digest: Digest): Promise<Manifest> {
     const { signal } = this.#closing
-    if ((await this.findHeld(repository, digest)) !== undefined) return digest
+    const held = await this.findHeld(repository, digest)
+    if (held !== undefined) return held
     try {
-      return (await this.#fetch(repository, digest, signal)).digest
+      return await this.#fetch(repository, digest, signal)
     } catch (error) {
       // The tag was just there, so it moved on meanwhile, or HEAD is told from elsewhere: what GET gives is the truth.
-      if (isGone(error)) return (await this.#fetch(repository, tag, signal)).digest
+      if (isGone(error)) return this.#fetch(repository, tag, signal)
       throw error
     }
   }
@@ -322,7 +326,7 @@ export class ManifestCache {
       const manifest = await this.#download(repository, reference, AbortSignal.any([signal, this.#closing.signal]))
       await this.#keep(repository, manifest)
       this.#negative.forget(key)
-      if (!isDigest(reference)) await this.#point(repository, reference, manifest.digest)
+      if (!isDigest(reference)) await this.#point(repository, reference, manifest)
       return manifest
     } catch (error) {
       throw this.#negative.remember(key, error)
@@ -368,10 +372,13 @@ export class ManifestCache {
     ledger.writeManifest(namespace, repository, manifest.digest, childrenOf(parsed), clock.now())
   }
 
-  /** Points a tag at a manifest that is here, confirmed now. */
-  async #point(repository: Repository, tag: Tag, digest: Digest): Promise<TagRecord> {
-    const { store, ledger, namespace, clock, onEvent } = this.#options
+  /** Points a tag at a manifest that was just here, confirmed now. Brings it back if it was evicted since. */
+  async #point(repository: Repository, tag: Tag, manifest: Manifest): Promise<TagRecord> {
+    const { store, ledger, namespace, clock, onEvent, guards, membership } = this.#options
+    const { digest } = manifest
     const key = keyOf(repository, tag)
+    using _hold = await guards.hold(digest)
+    if (!(await membership.isLinked(repository, 'manifest', digest))) await this.#keep(repository, manifest)
     const known = await this.readRecord(repository, tag)
     const record = { digest, checkedAt: clock.now() }
     this.#records.set(key, record)

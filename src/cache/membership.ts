@@ -30,14 +30,24 @@ export class Membership {
   /** Whether a manifest of `repository` is proof enough. Never true after the upstream took the right back. */
   async isNamed(repository: Repository, kind: LinkKind, digest: Digest): Promise<boolean> {
     if (!this.#options.isShared) return false
-    if ((await this.#options.store.readLink(repository, kind, digest)) === 'revoked') return false
-    return (await this.namedBy(repository, digest)) !== undefined
+    const { store } = this.#options
+    if ((await store.readLink(repository, kind, digest)) === 'revoked') return false
+    // A manifest that is revoked itself names nothing any more. Mostly the first one settles it.
+    for (const { parent } of await this.#naming(repository, digest)) {
+      if ((await store.readLink(repository, 'manifest', parent)) !== 'revoked') return true
+    }
+    return false
   }
 
   /** What a verified manifest of `repository` says of `digest`: its size, whatever that proves. */
   async namedBy(repository: Repository, digest: Digest): Promise<ParentRecord | undefined> {
+    const [first] = await this.#naming(repository, digest)
+    return first
+  }
+
+  async #naming(repository: Repository, digest: Digest): Promise<ParentRecord[]> {
     const { ledger, namespace } = this.#options
     const parents = await ledger.readParents(namespace, repository, digest)
-    return parents.find(({ role }) => role !== 'subject')
+    return parents.filter(({ role }) => role !== 'subject')
   }
 }

@@ -15,6 +15,7 @@ import { Membership } from './membership.ts'
 import { ReferrersCache } from './referrers.ts'
 import type { SchedulePolicy } from './schedule.ts'
 import { TagLists } from './tag-lists.ts'
+import { WatchedUpstream, type RightsEvent, type WatchedUpstreamOptions } from './watched-upstream.ts'
 
 export interface NamespaceCacheOptions {
   readonly namespace: string
@@ -40,7 +41,8 @@ export interface NamespaceCacheOptions {
   readonly complete: 'onPull' | 'never'
   readonly completeMaxBytes: number
   readonly onFill: BlobCacheOptions['onFill']
-  readonly onManifest: (event: ManifestEvent) => void
+  readonly identityOf: WatchedUpstreamOptions['identityOf']
+  readonly onManifest: (event: ManifestEvent | RightsEvent) => void
   readonly onCompleteFailed: (repository: Repository, digest: Digest, error: unknown) => void
 }
 
@@ -58,8 +60,19 @@ export class NamespaceCache {
   readonly #stamped = new LRUCache<string, number>({ max: MAX_STAMPED })
   readonly #ledger: Ledger
   readonly #clock: Clock
+  readonly #watched: WatchedUpstream
 
-  constructor(options: NamespaceCacheOptions) {
+  constructor(given: NamespaceCacheOptions) {
+    const { deniedForMs, recheckMs } = given.tags
+    const upstream = new WatchedUpstream({
+      ...given,
+      deniedForMs,
+      recheckMs,
+      onRevoked: (repository, manifests) => this.#revoke(repository, manifests),
+      onEvent: given.onManifest,
+    })
+    const options = { ...given, upstream }
+    this.#watched = upstream
     this.namespace = options.namespace
     this.store = options.store
     this.#ledger = options.ledger
@@ -90,9 +103,15 @@ export class NamespaceCache {
   /** Counts one use of a manifest; only a GET is a pull. */
   touch(repository: Repository, digest: Digest, kind: 'get' | 'head'): void {
     this.#ledger.touch(this.namespace, repository, digest, kind, this.#clock.now())
+    this.#watched.confirm(repository, digest)
     if (kind !== 'get') return
     this.completer.noteManifest(repository, digest)
     this.#stampUse(repository, digest)
+  }
+
+  #revoke(repository: Repository, manifests: readonly Digest[]): void {
+    this.manifests.forget(repository, { tags: [], manifests })
+    this.blobs.revoke(repository)
   }
 
   /** The folder remembers the day of the last use, so that it outlives the ledger. */
@@ -120,6 +139,6 @@ export class NamespaceCache {
 
   /** Stops background work and fills; what fills hold stays for the next run. */
   async close(): Promise<void> {
-    await Promise.all([this.completer.close(), this.manifests.close(), this.blobs.close()])
+    await Promise.all([this.#watched.close(), this.completer.close(), this.manifests.close(), this.blobs.close()])
   }
 }

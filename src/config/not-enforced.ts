@@ -6,10 +6,7 @@ import { formatPlace, type KeyPath, type Source } from './source.ts'
 
 export const GATEWAY_WITHOUT_EFFECT: readonly KeyPath[] = []
 
-export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = [
-  ['tags', 'deniedFor'],
-  ['tags', 'recheck'],
-]
+export const UPSTREAM_WITHOUT_EFFECT: readonly KeyPath[] = []
 
 /** A warning for each key of `paths` that the file sets. */
 export function warnOfUnenforced(source: Source, paths: readonly KeyPath[]): string[] {

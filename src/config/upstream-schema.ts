@@ -221,10 +221,10 @@ function tags(leaves: Leaves) {
       goneFor: leaves.duration('24h').prefault('24h').meta({ description: 'See `tags.onGone`.' }),
       deniedFor: leaves.duration('7d').prefault('7d').meta({
         description:
-          'How long an anonymous upstream that denies a repository keeps being served from here. Not enforced yet.',
+          'How long a repository that the registry denies us, where no credential is configured, keeps being served from here.',
       }),
       recheck: leaves.duration('24h').prefault('24h').meta({
-        description: 'How often the right to a repository pulled with credentials is confirmed. Not enforced yet.',
+        description: 'How often the right to a repository pulled with credentials is confirmed, also by digest.',
       }),
     },
     'How long tags are believed.',

@@ -68,6 +68,16 @@ export const EVENTS = {
   'tag.served_stale': { level: 'warn', fields: { ...TAG, code: 'string', reason: 'text' } },
   'tag.gone': { level: 'warn', fields: { ...TAG, isKept: 'boolean' } },
 
+  // rights
+  'repository.denied': {
+    level: 'warn',
+    fields: { upstream: 'string', repository: 'string', verdict: 'string', reason: 'text' },
+  },
+  'repository.revoked': {
+    level: 'error',
+    fields: { upstream: 'string', repository: 'string', manifests: 'number', reason: 'text' },
+  },
+
   // talking to upstreams
   'token.issued': {
     level: 'debug',

@@ -88,6 +88,11 @@ export class Authorizer {
     return recalled.scheme === 'basic' ? this.#basic(request, true) : this.#bearer(request, recalled, true)
   }
 
+  /** The credential rule that reads a repository; undefined: the anonymous caller. */
+  identityOf(repository: Repository): string | undefined {
+    return this.#options.book.ruleFor(repository)
+  }
+
   /** Drops what was learnt of a repository: its next call meets the challenge anew. */
   forget({ endpoint, repository }: AuthorizationRequest): void {
     this.#learned.delete(`${endpoint.url.href} ${repository}`)

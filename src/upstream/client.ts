@@ -172,6 +172,11 @@ export class RegistryUpstream implements Upstream {
     })
   }
 
+  /** The credential rule (`auth[0]`) that reads a repository; undefined: we are anonymous there. */
+  identityOf(repository: Repository): string | undefined {
+    return this.#parts.authorizer.identityOf(repository)
+  }
+
   /** What `entrepot check` shows: each endpoint step by step, then one HEAD. Never rejects. */
   probe(options: ProbeOptions): Promise<ProbeReport> {
     return this.#prober.probe(options)

@@ -55,7 +55,7 @@ export async function refusalOf(reply: RegistryReply, kind: RequestKind, subject
     return error(body.code === 'NAME_UNKNOWN' ? 'NAME_UNKNOWN' : unknownCode(kind), String(status))
   }
   if (body.code !== undefined || (status === 401 && headers.get('www-authenticate') !== undefined)) {
-    return error('UPSTREAM_DENIED', String(status))
+    return new GatewayError('UPSTREAM_DENIED', `${subject}: ${status}`, { upstreamCode: body.code })
   }
   return error('UPSTREAM_ERROR', `${status} with a body that no registry writes`)
 }

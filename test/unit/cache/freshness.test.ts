@@ -10,7 +10,8 @@ const DAY = 86_400_000
 const NOW = 1_800_000_000_000
 
 function policy(parts: Partial<TagPolicy> = {}): TagPolicy {
-  const usual = { ttlMs: MINUTE, maxWaitMs: undefined, staleForMs: Infinity, onGone: 'keep', goneForMs: DAY } as const
+  const times = { ttlMs: MINUTE, maxWaitMs: undefined, staleForMs: Infinity, goneForMs: DAY }
+  const usual = { ...times, deniedForMs: 7 * DAY, recheckMs: DAY, onGone: 'keep' } as const
   return { ...usual, isImmutable: () => false, ...parts }
 }
 
