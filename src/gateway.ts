@@ -255,8 +255,12 @@ class RunningGateway implements Gateway {
   #listenerPlace(listener: ListenerConfig): string {
     const { config, places } = this.#options
     const owner = config.upstreams.find(({ routes }) => routes.port === listener.address.port)
-    const place = places.gateway(['listen']) ?? (owner && places.upstream(owner.name, ['routes', 'port']))
-    const key = owner === undefined ? 'listen' : `routes.port of ${owner.name}`
+    const index = config.listeners.indexOf(listener)
+    const place =
+      owner === undefined
+        ? places.gateway(['listen', index, 'address'])
+        : places.upstream(owner.name, ['routes', 'port'])
+    const key = owner === undefined ? `listen[${index}].address` : `routes.port of ${owner.name}`
     return place === undefined ? key : `${formatPlace(place)} ${key}`
   }
 

@@ -29,7 +29,7 @@ function problemsOf(issue: z.core.$ZodIssue, source: Source, describe: () => Jso
       return [
         source.problemAt(
           issue.path,
-          issue.path.length === 0 ? 'must hold keys and values' : wrongShape(issue.expected),
+          issue.path.length === 0 ? 'must hold keys and values' : wrongShape(issue, describe),
         ),
       ]
     case 'too_small':
@@ -46,8 +46,13 @@ function unknownKey(key: string, known: readonly string[]): string {
     : `is no known key; did you mean ${nearest}?`
 }
 
-function wrongShape(expected: string): string {
+function wrongShape({ expected, path }: z.core.$ZodIssueInvalidType, describe: () => JsonSchema): string {
   if (expected === 'array') return 'must be a list, for example [a, b]'
+  const [first, ...more] = expected === 'object' ? knownKeys(describe(), path) : []
+  if (first !== undefined) {
+    const others = more.length === 0 ? '' : `; it may also hold ${more.join(', ')}`
+    return `must be a section with keys of its own, written ${String(path.find((part) => typeof part === 'string'))}: { ${first}: … }${others}`
+  }
   if (expected === 'object') return 'must be a section with keys of its own'
   return `must be ${expected}`
 }

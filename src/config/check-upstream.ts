@@ -1,4 +1,5 @@
 /** What one upstream's file must not say, beyond what its schema can know. Mostly: who would receive the credentials. */
+import { isNamespaceFolder } from '../oci/namespace.ts'
 import { parseHostPattern } from '../routing/pattern.ts'
 import { isLoopback } from './loopback.ts'
 import type { DeclaredUpstream } from './declared.ts'
@@ -6,7 +7,7 @@ import type { Problem } from './source.ts'
 import { UPSTREAM_NAME } from './upstream-schema.ts'
 
 // Beside the upstreams' folders in `data`, or the API's own first path segment.
-const RESERVED_NAMES: readonly string[] = ['v2', 'incoming', 'ledger.sqlite']
+const RESERVED_NAMES: readonly string[] = ['v2', 'incoming']
 const MAX_NAME_LENGTH = 128
 
 /** `isIdentified`: no client reaches an upstream without a password or a certificate. */
@@ -25,8 +26,11 @@ function checkName({ upstream, source }: DeclaredUpstream): Problem[] {
         `${JSON.stringify(name)} is no name of an upstream, write for example ghcr.io or, as a pattern, *.pkg.dev`,
       ),
     )
-  } else if (RESERVED_NAMES.includes(name)) {
+  } else if (RESERVED_NAMES.includes(name) || /\.sqlite(?:-\w+)?$/.test(name)) {
     problems.push(source.problemAt(['name'], `${name} is reserved: choose another name`))
+  } else if (!upstream.isPattern && !isNamespaceFolder(name.replace(':', '_'))) {
+    const text = `${name} can name no folder below data: begin and end it with a letter or a digit`
+    problems.push(source.problemAt(['name'], text))
   }
   if (routes.prefix?.split('/')[0] === 'v2')
     problems.push(source.problemAt(['routes', 'prefix'], 'v2 starts every path of a registry: choose another prefix'))

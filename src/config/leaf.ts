@@ -114,15 +114,13 @@ export class Leaves {
 
   /** A path made absolute; nothing need be there. */
   path(example: string) {
-    return this.#build({ type: 'string' }, example, (given) =>
-      resolve(this.#surroundings.folder, textOf(given, example)),
-    )
+    return this.#build({ type: 'string' }, example, (given) => this.#absolute(textOf(given, example)))
   }
 
   /** The absolute path of a file that is there and can be read. */
   file(example: string) {
     return this.#build({ type: 'string' }, example, (given) => {
-      const path = resolve(this.#surroundings.folder, textOf(given, example))
+      const path = this.#absolute(textOf(given, example))
       try {
         accessSync(path, constants.R_OK)
         if (!statSync(path).isFile()) throw new Error('is not a file')
@@ -139,7 +137,7 @@ export class Leaves {
       const text = textOf(given, example, 'not shown here')
       if (given.isFromEnv) return Secret.fromText(text, given.shown)
       if (!text.startsWith('file:')) return Secret.fromText(text)
-      const path = resolve(this.#surroundings.folder, text.slice('file:'.length))
+      const path = this.#absolute(text.slice('file:'.length))
       try {
         const secret = Secret.fromFile(path)
         const mode = statSync(path).mode & 0o777
@@ -156,8 +154,13 @@ export class Leaves {
   /** Where to listen: `host:port`, or `:port` for all interfaces (host undefined). */
   address(example: string) {
     return this.#build({ type: 'string' }, example, (given) => {
-      const address = parseAddress(textOf(given, example))
+      const address = typeof given.value === 'string' ? parseAddress(textOf(given, example)) : undefined
       if (address) return address
+      if (/^\d{1,5}$/.test(String(given.value))) {
+        const port = String(given.value)
+        throw new Unfit(`is a port without a host, write "127.0.0.1:${port}", or ":${port}" for all interfaces`)
+      }
+      textOf(given, example)
       throw new Unfit(`${given.shown} is no address, write for example ${example}, or :5000 for all interfaces`)
     })
   }
@@ -183,6 +186,13 @@ export class Leaves {
       if (network !== undefined) return network
       throw new Unfit(`${given.shown} is no network, write for example ${example}`)
     })
+  }
+
+  #absolute(path: string): string {
+    if (/^~(?:\/|$)/.test(path)) {
+      throw new Unfit(`${JSON.stringify(path)} begins with ~, which only a shell replaces: write the whole path`)
+    }
+    return resolve(this.#surroundings.folder, path)
   }
 
   #quantity<T>(kind: { what: string; example: string; units: string; parse: (text: string) => T | undefined }) {

@@ -14,7 +14,7 @@ import { gatewaySchema, type GatewayFile } from './gateway-schema.ts'
 import { gatewayJsonSchema, upstreamJsonSchema } from './json-schema.ts'
 import { checkListeners, planListeners } from './listeners.ts'
 import { GATEWAY_WITHOUT_EFFECT, UPSTREAM_WITHOUT_EFFECT, warnOfUnenforced } from './not-enforced.ts'
-import { sortProblems, Source, type Problem } from './source.ts'
+import { formatPlace, NO_FILE, sortProblems, Source, type Problem } from './source.ts'
 import { upstreamSchema } from './upstream-schema.ts'
 
 export interface LoadOptions {
@@ -40,6 +40,7 @@ export type LoadedConfig =
   | { readonly config: undefined; readonly problems: readonly Problem[]; readonly warnings: readonly string[] }
 
 const DEFAULT_FILE = 'entrepot.yaml'
+const OTHER_SUFFIX = 'entrepot.yml'
 const DEFAULT_UPSTREAMS = 'upstreams.d'
 /** A configuration file above this is some other file. */
 const MAX_FILE_BYTES = 1024 * 1024
@@ -80,6 +81,7 @@ class Loader {
       this.#problems.push(main.source.problemAt(path, message))
     }
     this.#sayWhatIsNotEnforced(main.source, declared)
+    this.#sayWhichSecretsAreWritten(main.source, file, declared)
     const warnings = [...this.#warnings]
     if (this.#problems.length > 0) return { config: undefined, problems: sortProblems(this.#problems), warnings }
     const { listen: _, ...rest } = file
@@ -100,8 +102,16 @@ class Loader {
     const { configFile, workingFolder } = this.#options
     const path = this.#absolute(configFile ?? DEFAULT_FILE)
     const isFile = configFile !== undefined || statSync(path, { throwIfNoEntry: false }) !== undefined
-    if (!isFile) return { source: new Source('(defaults)', ''), folder: workingFolder, isFile }
+    if (!isFile) this.#sayWhatIsNotRead()
+    if (!isFile) return { source: new Source(NO_FILE, ''), folder: workingFolder, isFile }
     return { source: this.#read(path) ?? new Source(this.#shown(path), ''), folder: dirname(path), isFile }
+  }
+
+  /** A file under the other usual name: who wrote it thinks that it counts. */
+  #sayWhatIsNotRead(): void {
+    const other = this.#absolute(OTHER_SUFFIX)
+    if (statSync(other, { throwIfNoEntry: false }) === undefined) return
+    this.#warnings.add(`${OTHER_SUFFIX} is not read: rename it to ${DEFAULT_FILE}, or name it by --config`)
   }
 
   #checkMain(source: Source, folder: string): GatewayFile {
@@ -173,6 +183,23 @@ class Loader {
       ...declared.flatMap(({ source }) => warnOfUnenforced(source, UPSTREAM_WITHOUT_EFFECT)),
     ]
     for (const warning of warnings) this.#warnings.add(warning)
+  }
+
+  /** A secret in the file itself is in its copies and its history too. */
+  #sayWhichSecretsAreWritten(main: Source, { admin }: GatewayFile, declared: readonly DeclaredUpstream[]): void {
+    const secrets = [
+      { source: main, path: ['admin', 'token'], secret: admin.token },
+      ...declared.flatMap(({ source, upstream: { auth = [] } }) =>
+        auth.map(({ password: secret }, index) => ({ source, path: ['auth', index, 'password'], secret })),
+      ),
+    ]
+    for (const { source, path, secret } of secrets) {
+      if (secret?.origin !== 'text') continue
+      const { key } = source.problemAt(path, '')
+      this.#warnings.add(
+        `${formatPlace(source.placeOf(path))} ${key}: the secret itself is written here; write env:NAME or file:PATH`,
+      )
+    }
   }
 
   #warn(source: Source, message: string): void {

@@ -37,8 +37,12 @@ export class Source {
     this.file = file
     this.#text = text
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false })
-    const problems = this.#document.errors.map(({ pos, code, message }) => this.#yamlProblem(pos[0], code, message))
-    this.isBroken = this.#document.errors.some(({ code }) => code !== 'DUPLICATE_KEY')
+    const { errors } = this.#document
+    const broken = errors.find(({ code }) => code !== 'DUPLICATE_KEY')
+    this.isBroken = broken !== undefined
+    // One slip makes the parser stumble over much of what follows: the first is the one to mend.
+    const told = broken === undefined ? errors : [broken]
+    const problems = told.map(({ pos, code, message }) => this.#yamlProblem(pos[0], code, message))
     this.raw = this.isBroken ? {} : this.#toValue(problems)
     this.problems = problems
   }
@@ -113,8 +117,12 @@ export class Source {
   }
 }
 
+/** What stands for a file where there is none. */
+export const NO_FILE = '(no entrepot.yaml)'
+
 /** `file:line:column`, the form editors and terminals jump to. */
 export function formatPlace({ file, line, column }: Place): string {
+  if (file === NO_FILE) return file
   return `${file}:${line}:${column}`
 }
 

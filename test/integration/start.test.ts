@@ -65,7 +65,7 @@ test('a port that is taken is refused with its place, and the folder is free aga
   const data = join(folder.path, 'data')
   const [code, text] = await refusal(startTestGateway({ upstreams: UNREACHED, main: main(port), data }))
   assert.equal(code, 'PORT_UNAVAILABLE')
-  assert.match(text, new RegExp(`${port}`))
+  assert.match(text, new RegExp(`entrepot\\.yaml:2:\\d+ listen\\[0\\]\\.address: listening on 127\\.0\\.0\\.1:${port}`))
   assert.deepEqual(await refusal(startTestGateway({ upstreams: UNREACHED, data })), [undefined, 'it started'])
   squatter.close()
 })

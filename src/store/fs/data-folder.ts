@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { lstat } from 'node:fs/promises'
 import { systemClock, type Clock } from '../../async/clock.ts'
 import { GatewayError } from '../../errors.ts'
+import { isNamespaceFolder } from '../../oci/namespace.ts'
 import { SystemDisk, type Disk } from './disk.ts'
 import {
   checkCaseSensitive,
@@ -33,9 +34,6 @@ export interface NamespaceOptions {
 }
 
 export const LOCK_FILE = 'lock.sqlite'
-
-// One path component that is no dot name, hidden name or database of ours beside it.
-const NAMESPACE = /^(?!.*\.sqlite(?:-\w+)?$)[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?$/
 
 export class DataFolder implements AsyncDisposable {
   /** Absolute, without symbolic links. */
@@ -83,7 +81,7 @@ export class DataFolder implements AsyncDisposable {
   async openNamespace(options: NamespaceOptions): Promise<FsStore> {
     const { name, origin } = options
     const root = join(this.path, name)
-    if (!NAMESPACE.test(name)) {
+    if (!isNamespaceFolder(name)) {
       throw new GatewayError(
         'STORE_UNUSABLE',
         `upstream ${JSON.stringify(name)} cannot name a folder; use a-z, 0-9, ".", "_" and "-"`,

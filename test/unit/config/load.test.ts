@@ -292,3 +292,42 @@ describe('files', () => {
     assert.equal(read(), '1 upstreams: cannot read the folder nowhere: no such file or folder')
   })
 })
+
+describe('what is no error but should be looked at', () => {
+  it('a secret that stands in a file itself is told with its place, one from elsewhere is not', () => {
+    using folder = new TestConfiguration({
+      'entrepot.yaml': 'admin:\n  token: canary-token',
+      'upstreams.d/a.example.yaml':
+        'url: https://a.example\naccess: shared\nauth: { username: a, password: canary-password }',
+      'upstreams.d/b.example.yaml': 'url: https://b.example\naccess: shared\nauth: { helper: x }',
+    })
+    const { warnings } = folder.load()
+    assert.deepEqual(warnings, [
+      'entrepot.yaml:2:3 admin.token: the secret itself is written here; write env:NAME or file:PATH',
+      'upstreams.d/a.example.yaml:3:22 auth.password: the secret itself is written here; write env:NAME or file:PATH',
+    ])
+  })
+
+  it('a file under the other usual name is not read', () => {
+    using folder = new TestConfiguration({ 'entrepot.yml': 'data: /elsewhere' })
+    const { warnings } = folder.load()
+    assert.deepEqual(warnings, ['entrepot.yml is not read: rename it to entrepot.yaml, or name it by --config'])
+  })
+})
+
+describe('values that a person might write', () => {
+  const rows: [text: string, message: RegExp][] = [
+    ['listen: 5000', /:1:1 listen: must be a section.* listen: \{ address: .* default, tls/],
+    ['admin: { address: 5080 }', /admin\.address: is a port without a host, write "127\.0\.0\.1:5080", or ":5080"/],
+    ['data: ~/cache', /data: "~\/cache" begins with ~, which only a shell replaces/],
+    ['listen: [1\nb: }\nc: {', /^entrepot\.yaml:2:1 no YAML/],
+  ]
+  for (const [text, message] of rows) {
+    it(`${JSON.stringify(text)} is one problem that says how it is written`, () => {
+      using folder = new TestConfiguration({ 'entrepot.yaml': text })
+      const told = folder.load().problems.map((problem) => `${formatPlace(problem)} ${problem.key}: ${problem.message}`)
+      assert.equal(told.length, 1, told.join('\n'))
+      assert.match(told[0]?.replace(' : ', ' ') ?? '', message)
+    })
+  }
+})

@@ -114,6 +114,16 @@ const CASES: readonly Case[] = [
     problems: [/:1:1 name: "\.\.\/etc" is no name of an upstream/],
   },
   {
+    what: 'a name that is a database beside the folders',
+    upstreams: { 'a.yaml': `name: lock.sqlite\n${GHCR}` },
+    problems: [/:1:1 name: lock\.sqlite is reserved/],
+  },
+  {
+    what: 'a name that ends as no folder may',
+    upstreams: { 'a.yaml': `name: ghcr-\n${GHCR}` },
+    problems: [/:1:1 name: ghcr- can name no folder below data/],
+  },
+  {
     what: 'a file name that gives no name',
     upstreams: { 'My Registry.yaml': GHCR },
     problems: [/name: "My Registry" is no name of an upstream/],
