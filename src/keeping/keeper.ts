@@ -71,6 +71,10 @@ export class Keeper implements AsyncDisposable {
    */
   async add(namespace: KeptNamespace): Promise<void> {
     this.#namespaces.set(namespace.name, namespace)
+    // A manifest is written without waiting for room: what it takes is made good afterwards.
+    namespace.usage.watch(() => {
+      if (this.#room.isOverfull(namespace)) this.#press()
+    })
     await this.#estimate(namespace)
     await this.measureLeftovers(namespace.name)
   }

@@ -74,6 +74,11 @@ export class Room {
     }
   }
 
+  /** Whether what is held is too much already, whatever is promised. */
+  isOverfull(namespace: KeptNamespace): boolean {
+    return namespace.usage.bytes > namespace.quotaBytes || this.#gaugeInAll().used > this.#limits.quotaBytes
+  }
+
   /** Whether the disk is so full of what is not ours that giving up all that is held would not reach the floor. */
   isHopeless({ free }: Excess): boolean {
     return free > 0 && free > this.#gaugeInAll().used

@@ -15,6 +15,7 @@ const BLOCK_BYTES = 4096
 export class UsageCount {
   #bytes = 0
   #leftovers = 0
+  #listener: () => void = () => undefined
   #walk: { bytes: number; at: string } | undefined
 
   /** Bytes held, interrupted bodies included. */
@@ -32,8 +33,14 @@ export class UsageCount {
     this.#leftovers = bytes
   }
 
+  /** `listener` runs whenever bytes came. */
+  watch(listener: () => void): void {
+    this.#listener = listener
+  }
+
   add(digest: Digest, bytes: number): void {
     this.#bytes += bytes
+    this.#listener()
     if (this.#walk !== undefined && folderOf(digest) <= folderOf(this.#walk.at)) this.#walk.bytes += bytes
   }
 
