@@ -193,8 +193,7 @@ export class Namespaces implements AsyncDisposable {
       onManifest: (event) => {
         if (event.kind === 'stored') {
           this.#provisional.delete(name)
-          // Few are larger than a block; the next sweep counts them as they are.
-          keeper.noteManifest(name, event.digest, 1)
+          usage.add(event.digest, expectedDiskBytes(1))
         }
         observer.manifest(name, label, event)
       },
