@@ -19,6 +19,7 @@ import type { Upstream } from '../upstream/upstream.ts'
 import { freshness, maxWaitFor, type TagPolicy } from './freshness.ts'
 import type { Membership } from './membership.ts'
 import { NegativeCache } from './negative.ts'
+import { WholeImages } from './whole-images.ts'
 
 export type ManifestEvent =
   | {
@@ -89,6 +90,7 @@ export class ManifestCache {
   /** Downloads and checks under way. */
   readonly #running = new Set<Promise<unknown>>()
   readonly #negative: NegativeCache
+  readonly #whole: WholeImages
   readonly #closing = new AbortController()
   /** Counts removals. */
   #forgotten = 0
@@ -96,6 +98,7 @@ export class ManifestCache {
   constructor(options: ManifestCacheOptions) {
     this.#options = options
     this.#negative = new NegativeCache(options.clock, options.negativeTtlMs)
+    this.#whole = new WholeImages({ ...options, findHeld: this.findHeld.bind(this) })
     this.#memory = new LRUCache({
       maxSize: Math.max(1, options.memoryBytes),
       sizeCalculation: (manifest, key) => manifest.bytes.length + key.length + 128,
@@ -200,7 +203,8 @@ export class ManifestCache {
     const record = await this.readRecord(repository, tag)
     const held = record && (await this.findHeld(repository, record.digest))
     if (record === undefined || held === undefined) return this.#coldTag(repository, tag, signal)
-    if (isOffline || tags.isImmutable(repository, tag)) return { manifest: held, outcome: 'hit' }
+    if (tags.isImmutable(repository, tag)) return { manifest: held, outcome: 'hit' }
+    if (isOffline) return this.#answerOffline(repository, tag, held)
     const age = freshness(record, tag, clock.now(), tags)
     if (age === 'fresh') return { manifest: held, outcome: 'hit' }
     try {
@@ -214,9 +218,31 @@ export class ManifestCache {
       if (stale === undefined || age === 'expired') throw error
       // A denial may have taken back the right to what was held a moment ago.
       if (stale.code === 'UPSTREAM_DENIED' && (await this.findHeld(repository, held.digest)) === undefined) throw error
-      this.#options.onEvent({ kind: 'served_stale', repository, tag, ...stale })
-      return { manifest: held, outcome: 'stale' }
+      return this.#serveStale(repository, tag, held, stale)
     }
+  }
+
+  /** Offline is an outage that was chosen: what is whole is a hit, what is not has a stand-in. */
+  async #answerOffline(repository: Repository, tag: Tag, held: Manifest): Promise<FoundManifest> {
+    const manifest = await this.#whole.standInFor(repository, tag, held)
+    if (manifest === held) return { manifest, outcome: 'hit' }
+    const reason = `${this.#options.namespace} is configured offline`
+    return this.#serveStale(repository, tag, held, { code: 'OFFLINE', reason })
+  }
+
+  /** What we hold stands in for the answer; where it is not whole and there is no answer at all, a former one that is. */
+  async #serveStale(
+    repository: Repository,
+    tag: Tag,
+    held: Manifest,
+    { code, reason }: StaleReason,
+  ): Promise<FoundManifest> {
+    const isAnswered = code === 'UPSTREAM_DENIED' || code === 'MANIFEST_UNKNOWN' || code === 'NAME_UNKNOWN'
+    const manifest = isAnswered ? held : await this.#whole.standInFor(repository, tag, held)
+    const instead = `; ${held.digest} is not whole here, so ${manifest.digest} stands in`
+    const why = manifest === held ? reason : `${reason}${instead}`
+    this.#options.onEvent({ kind: 'served_stale', repository, tag, code, reason: why })
+    return { manifest, outcome: 'stale' }
   }
 
   async #coldTag(repository: Repository, tag: Tag, signal: AbortSignal): Promise<FoundManifest> {

@@ -101,6 +101,11 @@ export function tagLinkPath(repository: Repository, tag: Tag): string {
   return `${tagPath(repository, tag)}/current/link`
 }
 
+/** Holds a folder for each digest of `algorithm` that the tag points or pointed to. */
+export function tagHistoryPath(repository: Repository, tag: Tag, algorithm: string): string {
+  return `${tagPath(repository, tag)}/index/${algorithm}`
+}
+
 export function tagIndexPath(repository: Repository, tag: Tag, digest: Digest): string {
-  return `${tagPath(repository, tag)}/index/${algorithmOf(digest)}/${hexOf(digest)}/link`
+  return `${tagHistoryPath(repository, tag, algorithmOf(digest))}/${hexOf(digest)}/link`
 }

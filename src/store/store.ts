@@ -79,6 +79,8 @@ export interface Store {
   writeTag(repository: Repository, tag: Tag, digest: Digest): Promise<void>
   /** Removes the tag's pointer; bytes and revision stay. */
   removeTag(repository: Repository, tag: Tag): Promise<void>
+  /** Digests the tag points or pointed to, the one written last first, at most `limit`; not all need be here still. */
+  listTagHistory(repository: Repository, tag: Tag, limit: number): Promise<Digest[]>
   /** Tags in lexical order. */
   listTags(repository: Repository): Promise<Tag[]>
   /** Manifests linked to `repository`, revoked ones too, in no given order. The ledger is rebuilt from this. */

@@ -390,6 +390,24 @@ function listingTests(open: () => Promise<StoreFixture>): void {
     assert.equal(await (await fixture.reopen()).readTag(alpine, latest), next.digest)
   })
 
+  it('a tag remembers where it pointed, the last first', async () => {
+    await using fixture = await open()
+    const { store } = fixture
+    const latest = tag('latest')
+    const next = manifestOf({ schemaVersion: 2, mediaType: OCI_MANIFEST, config: {}, layers: [{}] }, OCI_MANIFEST)
+    assert.deepEqual(await store.listTagHistory(alpine, latest, 10), [])
+    for (const manifest of [image, next]) {
+      await store.writeManifest(alpine, manifest)
+      await store.writeTag(alpine, latest, manifest.digest)
+    }
+    assert.deepEqual(await store.listTagHistory(alpine, latest, 10), [next.digest, image.digest])
+    await store.writeTag(alpine, latest, image.digest)
+    const reopened = await fixture.reopen()
+    assert.deepEqual(await reopened.listTagHistory(alpine, latest, 10), [image.digest, next.digest])
+    assert.deepEqual(await reopened.listTagHistory(alpine, latest, 1), [image.digest])
+    assert.deepEqual(await reopened.listTagHistory(alpine, tag('other'), 10), [])
+  })
+
   it('a removed tag is listed no more; its manifest stays', async () => {
     await using fixture = await open()
     const { store } = fixture

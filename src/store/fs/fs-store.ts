@@ -35,6 +35,7 @@ import {
   listBlobs,
   listRepositories,
   listRevisions,
+  listTagHistory,
   listTags,
   type ListRepositoriesOptions,
 } from './listing.ts'
@@ -162,6 +163,10 @@ export class FsStore implements Store {
 
   removeTag(repository: Repository, tag: Tag): Promise<void> {
     return this.#links.removeTag(repository, tag)
+  }
+
+  listTagHistory(repository: Repository, tag: Tag, limit: number): Promise<Digest[]> {
+    return listTagHistory(this.#root, repository, tag, limit)
   }
 
   listTags(repository: Repository): Promise<Tag[]> {

@@ -13,6 +13,8 @@ import {
   linkPath,
   revisionsPath,
   revokedPath,
+  tagHistoryPath,
+  tagIndexPath,
   tagLinkPath,
   tagsPath,
 } from '../layout.ts'
@@ -38,6 +40,27 @@ export async function listTags(root: string, repository: Repository): Promise<Ta
     present.push(...slice.filter((_, index) => exist[index]))
   }
   return present
+}
+
+/** Digests that a tag points or pointed to, by the time of their index link, the last first. */
+export async function listTagHistory(root: string, repository: Repository, tag: Tag, limit: number): Promise<Digest[]> {
+  const found: { readonly digest: Digest; readonly at: number }[] = []
+  for (const algorithm of ALGORITHMS) {
+    const names = await readFolderNames(join(root, tagHistoryPath(repository, tag, algorithm)))
+    const digests = names.map((name) => parseDigest(`${algorithm}:${name}`)).filter((digest) => digest !== undefined)
+    for (let start = 0; start < digests.length; start += WIDTH) {
+      const slice = digests.slice(start, start + WIDTH)
+      const stats = await Promise.all(
+        slice.map(async (digest) => ({
+          digest,
+          stat: await statFile(join(root, tagIndexPath(repository, tag, digest))),
+        })),
+      )
+      found.push(...stats.flatMap(({ digest, stat }) => (stat === undefined ? [] : [{ digest, at: stat.mtimeMs }])))
+    }
+  }
+  const newestFirst = found.sort((a, b) => b.at - a.at)
+  return newestFirst.slice(0, limit).map(({ digest }) => digest)
 }
 
 /** Manifests linked to a repository, revoked ones too. A revocation stands above a link, as in `Links.read`. */
