@@ -144,7 +144,9 @@ class RunningGateway implements Gateway {
     // Ends before the stores it works on.
     this.#parts.use(keeper)
     const access = this.#parts.use(new ClientAccess({ config, places, clock, log }))
-    await this.#listen(routes, { namespaces, observer, access })
+    const writer = new ReplyWriter()
+    metrics.watch('entrepot_read_buffer_bytes', 'Bytes in buffers between files and clients', () => writer.bufferBytes)
+    await this.#listen(routes, { namespaces, observer, access, writer })
     await this.#listenAdmin(metrics, new Desk({ keeper, ledger, observe: observer.keeping.bind(observer) }))
     signal?.throwIfAborted()
     void this.#rebuildLedger(namespaces, ledger)
@@ -178,11 +180,15 @@ class RunningGateway implements Gateway {
 
   async #listen(
     routes: RouteTable,
-    parts: { readonly namespaces: Namespaces; readonly observer: Observer; readonly access: ClientAccess },
+    parts: {
+      readonly namespaces: Namespaces
+      readonly observer: Observer
+      readonly access: ClientAccess
+      readonly writer: ReplyWriter
+    },
   ): Promise<void> {
     const { config } = this.#options
-    const { namespaces, observer, access } = parts
-    const writer = new ReplyWriter()
+    const { namespaces, observer, access, writer } = parts
     const isTrustedProxy = networkMatcher(config.trustedProxies)
     const onDone = observer.request.bind(observer)
     for (const listener of config.listeners) {

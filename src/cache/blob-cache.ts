@@ -188,10 +188,6 @@ export class BlobCache {
     return this.#fills.missingBytes
   }
 
-  get activeFills(): number {
-    return this.#fills.size
-  }
-
   /** Stops every fill; what is here stays for the next run. */
   async close(): Promise<void> {
     this.#isClosed = true

@@ -80,10 +80,6 @@ export class Fills {
     }
   }
 
-  get size(): number {
-    return this.#running.size
-  }
-
   /** Bytes that all of them together will still write, as far as known. */
   get missingBytes(): number {
     return this.#running.values().reduce((sum, { fill }) => sum + fill.missingBytes, 0)

@@ -59,9 +59,9 @@ function writeResults(config: Config, results: readonly ProbeResult[], isOffline
   const failed = results.filter(({ ok }) => !ok)
   if (failed.length > 0) out.write('\n')
   for (const result of failed) {
-    const { step, detail } = result.steps.at(-1) ?? { step: 'dns', detail: '' }
+    const { step, detail, code } = result.steps.at(-1) ?? { step: 'dns', detail: '' }
     out.write(`  ${out.paint('red', printable(`${nameOf(result, results)}: ${step}:`))} ${printable(detail)}\n`)
-    const hint = hintFor(detail)
+    const hint = hintFor(code)
     if (hint !== undefined) out.write(`    ${hint}\n`)
   }
 }

@@ -1,7 +1,7 @@
 /** Reaching each upstream step by step, once for each of its credentials. */
 import type { Config } from '../config/config.ts'
 import { codeOf, type ErrorCode } from '../errors.ts'
-import type { ProbeReport, ProbeStep } from '../upstream/probe.ts'
+import { codeOfStep, type ProbeReport, type ProbeStep } from '../upstream/probe.ts'
 import { planProbes, type ProbeTarget } from './probe-plan.ts'
 import type { ProbedUpstream, Runtime } from './runtime.ts'
 
@@ -76,7 +76,12 @@ async function askForImage(
     (error: unknown) => {
       const isAnswer = MISSING.has(codeOf(error)) || (!isKnown && codeOf(error) === 'UPSTREAM_DENIED')
       const isLogin = codeOf(error) === 'CREDENTIALS_REJECTED'
-      return { ok: isAnswer, detail: error instanceof Error ? error.message : String(error), isLogin }
+      return {
+        ok: isAnswer,
+        detail: error instanceof Error ? error.message : String(error),
+        ...codeOfStep(error),
+        isLogin,
+      }
     },
   )
   return { ...found, ms: Math.round(performance.now() - startedAt) }
@@ -92,7 +97,8 @@ function triedSteps(
   for (const [index, step] of [dns, connect, login, asked].entries()) {
     const name = STEPS[index]
     if (step === undefined || name === undefined) continue
-    tried.push({ step: name, ok: step.ok, detail: step.detail, ms: step.ms })
+    const { ok, detail, code, ms } = step
+    tried.push({ step: name, ok, detail, ...(code === undefined ? {} : { code }), ms })
     if (!step.ok) break
   }
   return tried

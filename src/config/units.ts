@@ -35,21 +35,6 @@ export function parseShare(text: string): number | undefined {
   return percent >= 0 && percent <= 100 ? percent / 100 : undefined
 }
 
-/** Writes bytes with the largest binary unit that keeps the number short: `10GiB`, `1.5MiB`, `unlimited`. */
-export function formatSize(bytes: number): string {
-  if (bytes === Infinity) return 'unlimited'
-  const unit = (['TiB', 'GiB', 'MiB', 'KiB'] as const).find((name) => bytes >= SIZE_BYTES[name]) ?? 'B'
-  return `${Number((bytes / SIZE_BYTES[unit]).toFixed(1))}${unit}`
-}
-
-/** Writes milliseconds with the largest unit that divides them: `90s` for 90000, `15m`, `unlimited`. */
-export function formatDuration(ms: number): string {
-  if (ms === Infinity) return 'unlimited'
-  if (ms === 0) return '0s'
-  const unit = (['d', 'h', 'm', 's'] as const).find((name) => ms % DURATION_MS[name] === 0) ?? 'ms'
-  return `${ms / DURATION_MS[unit]}${unit}`
-}
-
 function parseQuantity(text: string, units: Readonly<Record<string, number>>): number | undefined {
   if (text === 'unlimited') return Infinity
   if (text === '0') return 0

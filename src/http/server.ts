@@ -116,10 +116,6 @@ export class Listener implements AsyncDisposable {
     return this.#running.size
   }
 
-  get draining(): boolean {
-    return this.#draining
-  }
-
   /** From now on requests go to `serve`; those under way are not touched. */
   serveWith(serve: RequestListener): void {
     this.#serve = serve

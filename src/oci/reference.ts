@@ -1,5 +1,5 @@
 /** References: what a manifest is asked by, a tag or a digest. */
-import { algorithmOf, hexOf, parseDigest, type Digest } from './digest.ts'
+import { algorithmOf, hexOf, type Digest } from './digest.ts'
 
 declare const tagBrand: unique symbol
 /** A valid tag, case-sensitive. Made only by {@link parseTag} and {@link referrersTag}. */
@@ -16,11 +16,6 @@ export function parseTag(text: string): Tag | undefined {
 /** A tag can hold no colon, so one character tells the two apart. */
 export function isDigest(reference: Reference): reference is Digest {
   return reference.includes(':')
-}
-
-/** Parses a reference; text with a colon can only be a digest. */
-export function parseReference(text: string): Reference | undefined {
-  return text.includes(':') ? parseDigest(text) : parseTag(text)
 }
 
 /** The tag that stands in for the referrers API: `<algorithm>-<hex>`, cut at 32 and 64 (distribution-spec, "Referrers Tag Schema"). */

@@ -85,17 +85,9 @@ const CACHE_STATUS: Readonly<Record<Outcome, string>> = {
   bypass: 'fwd=bypass',
 }
 
-export interface CacheStatusOptions {
-  /** Whether what was fetched is kept. */
-  readonly stored?: boolean
-  /** Status the upstream answered with. */
-  readonly forwardStatus?: number
-}
-
 /** Value of `Cache-Status` (RFC 9211). Holds no key, host or address. */
-export function cacheStatus(outcome: Outcome, options: CacheStatusOptions = {}): string {
-  const status = options.forwardStatus === undefined ? '' : `; fwd-status=${options.forwardStatus}`
-  return `${CACHE_NAME}; ${CACHE_STATUS[outcome]}${status}${options.stored === true ? '; stored' : ''}`
+export function cacheStatus(outcome: Outcome): string {
+  return `${CACHE_NAME}; ${CACHE_STATUS[outcome]}`
 }
 
 /** How many entries of a list a client asks for, and after which. */

@@ -1,4 +1,4 @@
-/** Keeping secrets out of what is said: addresses without their query, texts without any value we know to be secret. */
+/** Keeping secrets out of what is said: texts without any value we know to be secret. */
 
 /** Put where a secret was. */
 export const REDACTED = '[redacted]'
@@ -9,16 +9,6 @@ const MIN_LENGTH = 4
 const MAX_TOKENS = 5_000
 /** Longer texts are cut before they are scrubbed. */
 const MAX_TEXT_LENGTH = 16_384
-
-/**
- * An address as it may be logged: scheme, host and path, without user, password, query and fragment (a signed URL is a
- * secret, and what signs it stands there). What cannot be parsed is not shown at all.
- */
-export function safeUrl(url: string | URL): string {
-  const parsed = typeof url === 'string' ? URL.parse(url) : url
-  if (parsed === null) return '(invalid URL)'
-  return `${parsed.protocol}${parsed.host === '' ? '' : `//${parsed.host}`}${parsed.pathname}`
-}
 
 /** The values that must never be shown. One set a process, told of every secret as soon as it is known. */
 export class SecretSet {

@@ -19,6 +19,8 @@ export interface ProbeStep {
   readonly ok: boolean
   /** What was found, or what went wrong. Never a credential. */
   readonly detail: string
+  /** What went wrong as the system, TLS or undici calls it (`ENOTFOUND`); `NO_ANSWER` for silence. Undefined: none of these. */
+  readonly code?: string
   readonly ms: number
 }
 
@@ -53,6 +55,9 @@ export interface ProberOptions {
 }
 
 const DAY_MS = 86_400_000
+/** The code of a step that nobody answered in time. */
+const NO_ANSWER = 'NO_ANSWER'
+const MAX_CAUSES = 5
 
 export class Prober {
   readonly #options: ProberOptions
@@ -95,10 +100,10 @@ export class Prober {
   async #step(signal: AbortSignal, look: (bounded: AbortSignal) => Promise<string>): Promise<ProbeStep> {
     const startedAt = performance.now()
     const ms = this.#options.timeouts.headersMs + this.#options.timeouts.connectMs
-    const onLate = (): Error => new Error(`no answer within ${ms} ms`)
+    const onLate = (): Error => Object.assign(new Error(`no answer within ${ms} ms`), { code: NO_ANSWER })
     const found = await withDeadline({ ms, signal, onLate }, look).then(
       (detail) => ({ ok: true, detail }),
-      (error: unknown) => ({ ok: false, detail: reasonOf(error) }),
+      (error: unknown) => ({ ok: false, detail: reasonOf(error), ...codeOfStep(error) }),
     )
     return { ...found, ms: Math.round(performance.now() - startedAt) }
   }
@@ -172,7 +177,20 @@ function reasonOf(error: unknown): string {
   if (error instanceof GatewayError) return error.message
   if (error instanceof TransportError) return `${error.kind} (${error.message})`
   if (!(error instanceof Error)) return 'it failed'
-  if (!('code' in error)) return error.message
+  if (!('code' in error) || error.code === NO_ANSWER) return error.message
   const { kind, message } = TransportError.from(error)
   return `${kind} (${message})`
+}
+
+/** The innermost code: ours says who failed, what caused it says how. */
+export function codeOfStep(error: unknown): { readonly code?: string } {
+  const code = innermostCode(error, MAX_CAUSES)
+  return code === undefined ? {} : { code }
+}
+
+function innermostCode(error: unknown, depth: number): string | undefined {
+  if (!(error instanceof Error) || depth === 0) return undefined
+  // Several addresses were tried: the first one's failure stands for all.
+  const cause: unknown = error instanceof AggregateError ? error.errors[0] : error.cause
+  return innermostCode(cause, depth - 1) ?? ('code' in error && typeof error.code === 'string' ? error.code : undefined)
 }

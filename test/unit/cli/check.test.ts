@@ -49,7 +49,7 @@ describe('check', () => {
 
   it('exits with 1 when one fails, stops its row there, and says below what failed and what to do', async () => {
     const { code, out } = await check({}, [
-      probed('ghcr.io', [{ dns: step('dns (ENOTFOUND)', false), connect: step('not tried', false) }]),
+      probed('ghcr.io', [{ dns: step('dns (ENOTFOUND)', false, 'ENOTFOUND'), connect: step('not tried', false) }]),
     ])
     assert.equal(code, 1)
     assert.match(out, /ghcr\.io {3}FAILED {2}- {4}- {5}- {5}see below/)
@@ -146,13 +146,13 @@ describe('check', () => {
     })
   })
 
-  it('warns of what has no effect yet and still exits with 0', async () => {
-    const upstream = 'url: https://ghcr.io\ntags: { recheck: 1h }'
+  it('warns of what is no error and still exits with 0', async () => {
+    const upstream = 'url: https://ghcr.io\naccess: shared\nauth: { username: u, password: written }'
     const { code, err } = await check({ 'upstreams.d/ghcr.io.yaml': upstream }, [], ['--offline'])
     assert.equal(code, 0)
     assert.match(
       err,
-      /^warning: upstreams\.d\/ghcr\.io\.yaml:2:9 tags\.recheck: is not enforced yet in this version\n$/,
+      /^warning: upstreams\.d\/ghcr\.io\.yaml:3:22 auth\.password: the secret itself is written here; write env:NAME or file:PATH\n$/,
     )
   })
 })
@@ -179,17 +179,18 @@ describe('the plan of probes', () => {
 
 describe('a hint', () => {
   const cases: [string, RegExp | undefined][] = [
-    ['tls (UNABLE_TO_VERIFY_LEAF_SIGNATURE)', /network\.ca/],
-    ['tls (ERR_TLS_CERT_ALTNAME_INVALID)', /other host names/],
-    ['connect (ECONNREFUSED)', /nothing listens/],
-    ['no answer within 15000 ms', /network\.proxy/],
-    ['tls (ERR_SSL_WRONG_VERSION_NUMBER)', /does not speak TLS/],
-    ['the configured credential was refused', undefined],
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', /network\.ca/],
+    ['ERR_TLS_CERT_ALTNAME_INVALID', /other host names/],
+    ['ECONNREFUSED', /nothing listens/],
+    ['NO_ANSWER', /network\.proxy/],
+    ['ERR_SSL_WRONG_VERSION_NUMBER', /does not speak TLS/],
+    ['CREDENTIALS_REJECTED', undefined],
+    ['constructor', undefined],
   ]
-  for (const [detail, hint] of cases) {
-    it(`for ${detail} is ${hint === undefined ? 'not needed' : 'given'}`, () => {
-      if (hint === undefined) assert.equal(hintFor(detail), undefined)
-      else assert.match(hintFor(detail) ?? '', hint)
+  for (const [code, hint] of cases) {
+    it(`for ${code} is ${hint === undefined ? 'not needed' : 'given'}`, () => {
+      if (hint === undefined) assert.equal(hintFor(code), undefined)
+      else assert.match(hintFor(code) ?? '', hint)
     })
   }
 })

@@ -87,8 +87,8 @@ export class TestRuntime implements Runtime {
   }
 }
 
-export function step(detail: string, ok = true): ProbeStep {
-  return { ok, detail, ms: 7 }
+export function step(detail: string, ok = true, code?: string): ProbeStep {
+  return { ok, detail, ms: 7, ...(code === undefined ? {} : { code }) }
 }
 
 /** An upstream whose probe finds `endpoints` and whose HEAD does `head`. */

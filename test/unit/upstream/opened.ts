@@ -1,7 +1,8 @@
 /** An upstream opened on scripted servers, with its events at hand and waits a test can afford. */
 import assert from 'node:assert/strict'
 import { codeOf, type ErrorCode } from '../../../src/errors.ts'
-import { parseReference, type Reference } from '../../../src/oci/reference.ts'
+import { parseDigest } from '../../../src/oci/digest.ts'
+import { parseTag, type Reference } from '../../../src/oci/reference.ts'
 import { parseRepository, type Repository } from '../../../src/oci/repository.ts'
 import { openUpstream, type RegistryUpstream } from '../../../src/upstream/client.ts'
 import type { Capability, UpstreamEvent, UpstreamOptions } from '../../../src/upstream/options.ts'
@@ -54,7 +55,7 @@ export function repositoryOf(text: string): Repository {
 }
 
 export function referenceOf(text: string): Reference {
-  const reference = parseReference(text)
+  const reference = parseDigest(text) ?? parseTag(text)
   assert.ok(reference !== undefined, text)
   return reference
 }

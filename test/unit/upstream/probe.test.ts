@@ -59,11 +59,17 @@ describe('probe', () => {
     await using wary = openOn(secure.url)
     const { endpoints, head } = await probe(wary)
     assert.match(endpoints[0]?.connect.detail ?? '', /^tls \(/)
+    assert.match(endpoints[0]?.connect.code ?? '', /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/)
     assert.equal(endpoints[0]?.auth.detail, 'not tried')
     assert.equal(head?.ok, false)
 
     await using nameless = openOn('https://registry.invalid')
     const lost = await probe(nameless)
     assert.deepEqual([lost.endpoints[0]?.dns.ok, lost.endpoints[0]?.connect.detail], [false, 'not tried'])
+    assert.match(lost.endpoints[0]?.dns.code ?? '', /^(?:ENOTFOUND|EAI_AGAIN)$/)
+
+    await registry.close()
+    const closed = await probe(untrusted)
+    assert.deepEqual([closed.endpoints[0]?.connect.code, closed.head?.code], ['ECONNREFUSED', 'ECONNREFUSED'])
   })
 })
