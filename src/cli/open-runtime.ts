@@ -2,11 +2,11 @@
 import type { Config } from '../config/config.ts'
 import { readEnvironmentProxy } from '../config/environment.ts'
 import { startGateway } from '../gateway.ts'
-import { openFolderDesk } from '../open-desk.ts'
+import { openFolderDesk } from '../gateway/open-desk.ts'
 import { createLog, type Log } from '../telemetry/log.ts'
 import { SecretSet } from '../telemetry/redact.ts'
 import { openUpstream } from '../upstream/client.ts'
-import { upstreamOptionsOf } from '../upstream-options.ts'
+import { upstreamOptionsOf } from '../gateway/upstream-options.ts'
 import type { Probes, Runtime } from './runtime.ts'
 
 export function openRuntime(): Runtime {

@@ -79,7 +79,7 @@ async function askForImage(
       return {
         ok: isAnswer,
         detail: error instanceof Error ? error.message : String(error),
-        ...codeOfStep(error),
+        ...(isAnswer ? {} : codeOfStep(error)),
         isLogin,
       }
     },

@@ -1,12 +1,12 @@
 /** From the configuration of an upstream to the options of its parts. Reads the PEM files; knows no part's inside. */
 import { readFileSync } from 'node:fs'
-import type { TagPolicy } from './cache/freshness.ts'
-import type { SchedulePolicy } from './cache/schedule.ts'
-import type { UpstreamConfig } from './config/config.ts'
-import { globMatcher } from './access/globs.ts'
-import type { CredentialRule } from './upstream/credentials.ts'
-import type { ProxyOptions } from './upstream/egress.ts'
-import type { UpstreamEvent, UpstreamOptions } from './upstream/options.ts'
+import type { TagPolicy } from '../cache/freshness.ts'
+import type { SchedulePolicy } from '../cache/schedule.ts'
+import type { UpstreamConfig } from '../config/config.ts'
+import { globMatcher } from '../access/globs.ts'
+import type { CredentialRule } from '../upstream/credentials.ts'
+import type { ProxyOptions } from '../upstream/egress.ts'
+import type { UpstreamEvent, UpstreamOptions } from '../upstream/options.ts'
 
 const MiB = 1024 * 1024
 

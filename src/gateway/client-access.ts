@@ -1,15 +1,15 @@
 /** From the configuration to the door of each listener: who may pull, and what. Cut out of `gateway.ts`. */
 import { basename, dirname, join } from 'node:path'
-import { BcryptThreads } from './access/bcrypt-threads.ts'
-import { ClientAuth } from './access/client-auth.ts'
-import { Door, type UpstreamDoorOptions } from './access/door.ts'
-import { FailureBudget } from './access/failure-budget.ts'
-import { HtpasswdFile } from './access/htpasswd-file.ts'
-import { networkMatcher } from './access/networks.ts'
-import { Passwords } from './access/passwords.ts'
-import type { Clock } from './async/clock.ts'
-import type { Config, ConfigPlaces, ListenerConfig } from './config/config.ts'
-import type { Log } from './telemetry/log.ts'
+import { BcryptThreads } from '../access/bcrypt-threads.ts'
+import { ClientAuth } from '../access/client-auth.ts'
+import { Door, type UpstreamDoorOptions } from '../access/door.ts'
+import { FailureBudget } from '../access/failure-budget.ts'
+import { HtpasswdFile } from '../access/htpasswd-file.ts'
+import { networkMatcher } from '../access/networks.ts'
+import { Passwords } from '../access/passwords.ts'
+import type { Clock } from '../async/clock.ts'
+import type { Config, ConfigPlaces, ListenerConfig } from '../config/config.ts'
+import type { Log } from '../telemetry/log.ts'
 
 export interface ClientAccessOptions {
   readonly config: Config
