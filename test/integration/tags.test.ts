@@ -1,6 +1,6 @@
 /** By tag: fresh, revalidated, moved, gone; one shared HEAD, and what is held when the answer takes long. */
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { ask } from '../support/client.ts'
@@ -73,6 +73,22 @@ test('a tag that moved is served anew once its manifest is here, and the old dig
   assert.ok(moved.body.equals(Buffer.from(two.root.bytes)))
   assert.equal((await pair.get(`acme/app/manifests/${one.root.digest}`)).headers['cache-status'], 'entrepot; hit')
   assert.equal(pair.logged('tag.moved'), 1)
+})
+
+test('a tag that moves to a manifest that was just taken off the disk brings it back', async () => {
+  await using pair = await startAged()
+  await pair.get(TAG)
+  pair.registry.load(two)
+  pair.clock.advance(2 * MINUTE)
+  await pair.get(TAG)
+  const revisions = 'origin/docker/registry/v2/repositories/acme/app/_manifests/revisions/sha256'
+  const revision = join(pair.gateway.data, revisions, one.root.digest.slice('sha256:'.length))
+  await rm(revision, { recursive: true })
+  pair.registry.load(one)
+  pair.clock.advance(2 * MINUTE)
+  assert.equal((await pair.get(TAG)).headers['docker-content-digest'], one.root.digest)
+  assert.equal(await readFile(join(revision, 'link'), 'utf8'), one.root.digest)
+  assert.equal(pair.logged('store.failed'), 0)
 })
 
 test('a HEAD that names a digest nobody has is settled by GET', async () => {
