@@ -90,12 +90,14 @@ export async function removeUnneeded(
       if (await isNeeded(digest)) return 0
       await before(digest)
       ledger.removeVerified(name, digest)
-      return store.removeBlob(digest)
+      const removed = usage.startRemoval(digest)
+      const bytes = await store.removeBlob(digest)
+      removed(bytes)
+      return bytes
     }
     const bytes = await caches.removeUnused(digest, remove, { evenIfRead: reason === 'purge' })
     if (bytes === undefined) total.inUse++
     if (bytes === undefined || bytes === 0) continue
-    usage.remove(digest, bytes)
     total.bytes += bytes
     total.blobs++
     observe(namespace, { kind: 'blob.evicted', digest, reason, bytes })

@@ -44,9 +44,16 @@ export class UsageCount {
     if (this.#walk !== undefined && folderOf(digest) <= folderOf(this.#walk.at)) this.#walk.bytes += bytes
   }
 
-  remove(digest: Digest, bytes: number): void {
-    this.#bytes = Math.max(0, this.#bytes - bytes)
-    if (this.#walk !== undefined && digest <= this.#walk.at) this.#walk.bytes = Math.max(0, this.#walk.bytes - bytes)
+  /**
+   * Call before a blob is removed, and what it gives with the bytes that were freed. Which side of the walk it lies on is
+   * decided now: the walk may pass where it was before its removal is told.
+   */
+  startRemoval(digest: Digest): (bytes: number) => void {
+    const walk = this.#walk !== undefined && digest <= this.#walk.at ? this.#walk : undefined
+    return (bytes) => {
+      this.#bytes = Math.max(0, this.#bytes - bytes)
+      if (walk !== undefined) walk.bytes = Math.max(0, walk.bytes - bytes)
+    }
   }
 
   startWalk(): void {

@@ -15,7 +15,7 @@ describe('bytes held', () => {
     usage.add(aDigest('aa'), 100)
     usage.setLeftovers(7)
     assert.equal(usage.bytes, 107)
-    usage.remove(aDigest('aa'), 1_000)
+    usage.startRemoval(aDigest('aa'))(1_000)
     assert.equal(usage.bytes, 7)
   })
 
@@ -27,8 +27,8 @@ describe('bytes held', () => {
     usage.walked(aDigest('80'), 20)
     usage.add(aDigest('20'), 3) // behind: the walk has missed it
     usage.add(aDigest('f0'), 5) // ahead: the walk will find it
-    usage.remove(aDigest('10'), 10) // behind: it was counted
-    usage.remove(aDigest('f1'), 50) // ahead: it will not be found
+    usage.startRemoval(aDigest('10'))(10) // behind: it was counted
+    usage.startRemoval(aDigest('f1'))(50) // ahead: it will not be found
     usage.walked(aDigest('f0'), 5)
     usage.endWalk(true)
     assert.equal(usage.bytes, 20 + 3 + 5)
@@ -42,6 +42,19 @@ describe('bytes held', () => {
     usage.walked(aDigest('aa20'), 4)
     usage.endWalk(true)
     assert.equal(usage.bytes, 18)
+  })
+
+  it('are not taken off twice when the walk passes a blob while it is being removed', () => {
+    const usage = new UsageCount()
+    usage.add(aDigest('50'), 10)
+    usage.add(aDigest('10'), 7)
+    usage.startWalk()
+    usage.walked(aDigest('10'), 7)
+    const removed = usage.startRemoval(aDigest('50'))
+    usage.walked(aDigest('80'), 20) // it found no 50
+    removed(10)
+    usage.endWalk(true)
+    assert.equal(usage.bytes, 27)
   })
 
   it('stay as counted when a walk did not come to its end', () => {
