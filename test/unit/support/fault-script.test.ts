@@ -318,6 +318,8 @@ test('accepting can mean silence or an RST', async () => {
   registry.acceptMode = 'reset'
   const refused = await exchange(registry.port, 'GET /v2/ HTTP/1.1\r\n\r\n')
   assert.equal(refused.endedBy, 'reset')
+  // Else it would be taken for the one that is held.
+  await until('the refused one is gone', () => registry.openConnections === 0)
   registry.acceptMode = 'hold'
   const held = exchange(registry.port, 'GET /v2/ HTTP/1.1\r\n\r\n')
   await until('it is connected', () => registry.openConnections === 1)
