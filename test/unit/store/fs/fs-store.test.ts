@@ -491,6 +491,7 @@ describe('fs store: a disk that fails', () => {
       assert.equal(await durable, true)
       await incoming.close()
     }
-    assert.ok(disk.folders - before < 3 * bodies.length, `${disk.folders - before} folders were synced`)
+    // Each body has two folders of its own; alone it would also sync every folder above them.
+    assert.ok(disk.folders - before < 4 * bodies.length, `${disk.folders - before} folders were synced`)
   })
 })
