@@ -12,6 +12,7 @@ import { GatewayError, type ErrorCode } from '../errors.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { FileStamp, Incoming } from '../store/store.ts'
 import type { BlobRange, BlobStream } from '../upstream/upstream.ts'
+import { openHedged } from './hedge.ts'
 import { Resumption } from './resumption.ts'
 import { isArriving, planTransfer, type Part, type SchedulePolicy, type Want } from './schedule.ts'
 import { lengthOf, Transfer } from './transfer.ts'
@@ -22,6 +23,8 @@ export const HOLD_BACK_BYTES = 256 * 1024
 const FINISH_BELOW_BYTES = 16 * 1024 * 1024
 /** After these the bytes here are worth nothing, or the disk needs their room. */
 const KEEPS_NOTHING: ReadonlySet<string> = new Set(['UPSTREAM_INVALID', 'STORE_FULL'] satisfies ErrorCode[])
+/** A registry that fetches from cold storage may take a minute; one that hangs is overtaken. */
+const HEDGE_AFTER_MS = 10_000
 /** Who opened a fill reads it within this. */
 const IDLE_GRACE_MS = 100
 
@@ -49,6 +52,8 @@ export interface FillOptions {
   /** How long a fill that nobody reads goes on before it is stopped, in ms: clients that retry come back at once. */
   readonly graceMs: number
   readonly random: () => number
+  /** How long a transfer waits for its first byte before it is asked for a second time. Default 10 s. */
+  readonly hedgeAfterMs?: number
   /** Sets room aside for a length that only the upstream told. Throws STORE_FULL: then nothing is written. */
   readonly reserve: (bytes: number) => Promise<void>
   /** Runs after the bytes got their final name and before the tail is released: here links are written. Never rejects. */
@@ -282,13 +287,14 @@ export class Fill {
   }
 
   async #run(transfer: Transfer): Promise<void> {
-    const { source, reserve } = this.#options
+    const { source, reserve, hedgeAfterMs = HEDGE_AFTER_MS } = this.#options
     if (source === undefined) return
     const signal = AbortSignal.any([this.#stopped.signal, transfer.abort.signal])
     const size = this.#knownSize
     // The whole is asked for without a Range, so that the plainest registry serves the common case.
     const to = size === undefined || (transfer.position === 0 && transfer.to === size) ? undefined : transfer.to
-    const stream = await source.open({ from: transfer.position, to }, signal)
+    const range = { from: transfer.position, to }
+    const stream = await openHedged((ends) => source.open(range, ends), { afterMs: hedgeAfterMs, signal })
     this.#answered.resolve()
     try {
       if (this.#knownSize === undefined && stream.size !== undefined) await reserve(stream.size)

@@ -36,6 +36,9 @@ interface BenchOptions {
   /** What the upstream announces. */
   readonly announces?: number | undefined
   readonly knows?: number
+  /** The first request is never answered. */
+  readonly hangsFirst?: boolean
+  readonly hedgeAfterMs?: number
 }
 
 async function openBench(options: BenchOptions = {}): Promise<Bench> {
@@ -49,6 +52,11 @@ async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const source: FillSource = {
     open: (range, signal) => {
       bench.opened++
+      if (options.hangsFirst === true && bench.opened === 1) {
+        const { promise, reject } = Promise.withResolvers<never>()
+        signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+        return promise
+      }
       const end = range.to ?? SIZE
       async function* body(): AsyncGenerator<Uint8Array, void, undefined> {
         for (let at = range.from; at < end;) {
@@ -77,6 +85,7 @@ async function openBench(options: BenchOptions = {}): Promise<Bench> {
     policy,
     graceMs: options.graceMs ?? 1000,
     random: () => 0.5,
+    ...(options.hedgeAfterMs === undefined ? {} : { hedgeAfterMs: options.hedgeAfterMs }),
     reserve: options.reserve ?? (() => Promise.resolve()),
     onVerified: options.onVerified ?? (() => Promise.resolve()),
     onEvent: (event) => events.push(event),
@@ -168,4 +177,14 @@ test('a body of no announced length has its length when it has ended', async () 
   bench.allow(SIZE)
   assert.equal(await size, SIZE)
   await bench.fill.done
+})
+
+test('a first byte that does not come is asked for a second time', async () => {
+  await using bench = await openBench({ knows: SIZE, hangsFirst: true, hedgeAfterMs: 20 })
+  bench.allow(SIZE)
+  const reader = bench.fill.reader([{ from: 0, to: SIZE }])
+  assert.ok((await reader.read(Buffer.alloc(1000), 0)) > 0)
+  await bench.fill.done
+  assert.equal(bench.opened, 2)
+  await reader.close()
 })
