@@ -485,7 +485,10 @@ export class BlobCache {
 
   #sourceOf(repository: Repository, digest: Digest): FillSource {
     const session: BlobSession = {}
-    return { open: (range, signal) => this.#options.upstream.openBlob(repository, digest, { range, signal, session }) }
+    return {
+      open: (range, signal) => this.#options.upstream.openBlob(repository, digest, { range, signal, session }),
+      blame: () => session.blame?.(),
+    }
   }
 
   async #onVerified(

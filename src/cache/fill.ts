@@ -31,6 +31,8 @@ const IDLE_GRACE_MS = 100
 export interface FillSource {
   /** Opens bytes of the blob. Rejects with the upstream's `GatewayError`. */
   open(range: BlobRange, signal: AbortSignal): Promise<BlobStream>
+  /** Says that what it sent was not what the digest says. */
+  blame?(): void
 }
 
 export type FillEvent =
@@ -385,8 +387,10 @@ export class Fill {
   }
 
   async #reject(size: number, actual: Digest): Promise<void> {
-    if (!this.isLocal)
+    if (!this.isLocal) {
+      this.#options.source?.blame?.()
       return this.#fail(invalid(`${this.digest}: the ${size} bytes that came hash to ${actual}`), 'drop')
+    }
     const reason = `the ${size} bytes that were here hash to ${actual}`
     this.#options.onEvent({ kind: 'quarantined', reason })
     await this.#fail(new GatewayError('STORE_FAILED', `${this.digest}: ${reason}`), 'drop')

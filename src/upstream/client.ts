@@ -119,6 +119,7 @@ export class RegistryUpstream implements Upstream {
     if (reply.status !== 200 && reply.status !== 206) {
       throw await this.#bounded(request.subject, options.signal, () => refusalOf(reply, 'blob', request.subject))
     }
+    session.blame = () => reply.endpoint.blame()
     const stream = openStream(reply, streamOptions)
     const place = { digest, url: reply.hasLeft ? reply.url : undefined, size: stream.size ?? known?.size }
     SignedLocation.remember(session, place, this.#clock.now())

@@ -18,6 +18,8 @@ const LATENCY_SHARE = 0.3
 /** A measurement halves in this time, so that an endpoint once found slow is tried again. */
 const LATENCY_HALF_LIFE_MS = 10 * 60_000
 const FIRST_THROTTLE_MS = 1_000
+/** Long enough for a broken mirror to be seen to, short enough to forgive one bad sector on the way. */
+const BLAME_MS = 600_000
 
 /** `UPSTREAM_THROTTLED`: 429. `UPSTREAM_ERROR`: a 5xx that came with Retry-After. */
 export type PauseCode = 'UPSTREAM_THROTTLED' | 'UPSTREAM_ERROR'
@@ -33,6 +35,7 @@ export class Endpoint {
   #pausedUntil = 0
   #pauseCode: PauseCode = 'UPSTREAM_THROTTLED'
   #throttleMs = FIRST_THROTTLE_MS
+  #blamedUntil = 0
 
   constructor({ url }: EndpointOptions, isAuthoritative: boolean, options: EndpointsOptions) {
     this.url = url
@@ -55,6 +58,15 @@ export class Endpoint {
     url.pathname = `${root}/${path}`
     url.search = query
     return url
+  }
+
+  /** It sent bytes that were not what their digest says: others are asked first for a while. */
+  blame(): void {
+    this.#blamedUntil = this.#options.clock.now() + BLAME_MS
+  }
+
+  get isBlamed(): boolean {
+    return this.#options.clock.now() < this.#blamedUntil
   }
 
   /** Milliseconds for which it asked to be left alone. */
@@ -124,8 +136,11 @@ export class Endpoints {
       .filter(({ capabilities }) => capabilities.includes(capability))
       .map(({ endpoint }) => endpoint)
     const ready = able.filter((endpoint) => endpoint.pausedMs === 0 && endpoint.breaker.admits)
-    if (ready.length > 0)
-      return this.#options.order === 'fastest' ? ready.sort((a, b) => a.expectedMs - b.expectedMs) : ready
+    if (ready.length > 0) {
+      const { order } = this.#options
+      const rank = (endpoint: Endpoint): number => (order === 'fastest' ? endpoint.expectedMs : 0)
+      return ready.sort((a, b) => Number(a.isBlamed) - Number(b.isBlamed) || rank(a) - rank(b))
+    }
     const { name } = this.#options
     if (able.length === 0) {
       throw new GatewayError('UPSTREAM_ERROR', `${subject}: no endpoint of ${name} has the capability "${capability}"`)

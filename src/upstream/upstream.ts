@@ -71,9 +71,11 @@ export interface BlobCallOptions extends CallOptions {
   readonly session: BlobSession
 }
 
-/** Opaque to callers. */
+/** What a fill keeps of its source between calls. `location` is opaque to callers. */
 export interface BlobSession {
   location?: unknown
+  /** Set by the upstream: says that the bytes were wrong, so that whoever sent them is asked last for a while. */
+  blame?: () => void
 }
 
 export interface Upstream {
