@@ -5,7 +5,7 @@
 ARG BASE=node:26-slim
 
 FROM ${BASE} AS build
-# Where npm finds the libraries, when not at registry.npmjs.org.
+# Where npm finds the libraries, when not at its default registry.
 ARG NPM_CONFIG_REGISTRY
 WORKDIR /libraries
 COPY package.json package-lock.json ./
