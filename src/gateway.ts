@@ -151,6 +151,8 @@ class RunningGateway implements Gateway {
     signal?.throwIfAborted()
     void this.#rebuildLedger(namespaces, ledger)
     keeper.start()
+    const listeners = this.#registryListeners.map(({ url }) => url).join(' ')
+    log.event('gateway.started', { version, listeners, upstreams: config.upstreams.length })
   }
 
   close(reason: string): Promise<void> {
